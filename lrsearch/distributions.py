@@ -1,0 +1,73 @@
+"""The distributions a hyperparameter can be drawn from: plain data, known to methods, spaces and samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """A real number in [low, high], uniformly or, with ``log``, uniformly in its logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class IntUniform:
+    """A whole number in [low, high], uniformly or, with ``log``, uniformly in its logarithm."""
+
+    low: int
+    high: int
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of the listed values (numbers, strings, booleans)."""
+
+    values: tuple[Any, ...]
+
+
+Distribution: TypeAlias = Uniform | IntUniform | Choice
+
+SPELLINGS = {
+    "uniform": "[low, high]",
+    "loguniform": "[low, high]",
+    "int": "[low, high]",
+    "logint": "[low, high]",
+    "choice": "[value, value, ...]",
+}
+
+
+def is_distribution(value: object) -> bool:
+    """Whether a value of a space file spells a distribution: a mapping whose one key is a spelling."""
+    return isinstance(value, Mapping) and len(value) == 1 and next(iter(value)) in SPELLINGS
+
+
+def parse_distribution(value: Mapping[str, Any]) -> Distribution:
+    """Read the spelling of a space file, such as ``{loguniform: [1.5, 10]}``.
+
+    Raises:
+        ValueError: the arguments do not fit the distribution; the text says what was expected.
+    """
+    kind, arguments = next(iter(value.items()))
+    if kind == "choice":
+        if not isinstance(arguments, list) or not arguments:
+            raise ValueError(f"choice expects a list of at least one value, got {arguments!r}")
+        return Choice(tuple(arguments))
+    is_pair = isinstance(arguments, list) and len(arguments) == 2
+    if not is_pair or not all(isinstance(a, (int, float)) and not isinstance(a, bool) for a in arguments):
+        raise ValueError(f"{kind} expects two numbers [low, high], got {arguments!r}")
+    low, high = arguments
+    log = kind.startswith("log")
+    if low > high or (log and low <= 0):
+        raise ValueError(f"{kind} expects {'0 < ' if log else ''}low <= high, got [{low}, {high}]")
+    if kind.endswith("int"):
+        if int(low) != low or int(high) != high:
+            raise ValueError(f"{kind} expects whole numbers, got [{low}, {high}]")
+        return IntUniform(int(low), int(high), log)
+    return Uniform(float(low), float(high), log)

@@ -1,0 +1,24 @@
+"""The faults that a person can mend, told in one sentence."""
+
+
+class LrsearchError(Exception):
+    """A fault in what the user gave; its text is one sentence naming the key, the value and what was expected.
+
+    The command line prints the text on stderr and exits with status 1; only ``--debug`` shows a traceback.
+    """
+
+
+class BudgetUnreachableError(LrsearchError):
+    """No choice of factorizations meets the budget.
+
+    Attributes:
+        smallest: the smallest reachable value, in the unit of the cap that was asked for.
+    """
+
+    def __init__(self, message: str, smallest: float) -> None:
+        super().__init__(message)
+        self.smallest = smallest
+
+
+class TrialFailedError(LrsearchError):
+    """A trial ended without a usable network (a loss that is not finite, memory exhausted); recorded, not fatal."""

@@ -1,0 +1,121 @@
+"""What a compression method is, seen from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from lrsearch.distributions import Choice, Distribution, Uniform
+from lrsearch.recipe import Recipe
+
+Batches = Iterable[tuple[Tensor, Tensor]]
+"""Batches of (inputs, targets) that can be iterated again and again, such as a DataLoader."""
+
+
+class Budget(BaseModel):
+    """The fraction of the dense network's parameters or FLOPs that the compressed network may keep."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    params: Annotated[float, Field(gt=0, le=1)] | None = None
+    flops: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_resource(self) -> Budget:
+        if (self.params is None) == (self.flops is None):
+            raise ValueError("expected exactly one of params or flops")
+        return self
+
+    @property
+    def resource(self) -> str:
+        """``"params"`` or ``"flops"``."""
+        return "flops" if self.params is None else "params"
+
+    @property
+    def fraction(self) -> float:
+        """The fraction of the dense network to keep."""
+        fraction = self.flops if self.params is None else self.params
+        assert fraction is not None  # noqa: S101 - the validator holds this
+        return fraction
+
+
+@dataclass(frozen=True)
+class Search:
+    """Metadata of a hyperparameter: what a search draws it from when the space file leaves it open.
+
+    ``distribution`` is a distribution, or a mapping of them for a nested value such as ``budget``.
+    """
+
+    distribution: Distribution | Mapping[str, Any]
+
+
+class Hyperparameters(BaseModel):
+    """The fields every method has; a method adds its own, with ``Search`` metadata where a search may vary them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    budget: Annotated[Budget | None, Search({"params": Uniform(0.1, 0.8)})] = None
+    """What the compressed network may keep; None where the method has another knob that sets its size."""
+    recalibrate: Annotated[bool, Search(Choice((True,)))] = True
+    """Re-estimate batch-norm statistics on the calibration inputs after compressing (no labels needed)."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method may know beside the network and its own hyperparameters."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+    """On the CPU; the one source of randomness, so that a trial is reproducible."""
+    example_input: Tensor | None = None
+    """A batch of one input, on ``device``; None where the caller has none (FLOPs are then unknown)."""
+    calibration: Batches | None = None
+    """What data-aware methods look at; never the validation or test split."""
+    train: Batches | None = None
+    """What training methods train on."""
+    architecture: dict[str, Any] | None = None
+    """Goes into the recipe."""
+
+
+class Progress(NamedTuple):
+    """How far a compression has come: ``done`` of ``total`` steps."""
+
+    done: int
+    total: int
+
+
+class Compressed(NamedTuple):
+    """What a method hands back: the compressed network and the recipe that rebuilds its structure."""
+
+    model: nn.Module
+    recipe: Recipe
+
+
+class Method(Protocol):
+    """A way of choosing a recipe and its weights; one file in this package, or an entry point ``lrsearch.methods``."""
+
+    Hyperparameters: ClassVar[type[Hyperparameters]]
+
+    def starting_points(self) -> list[dict[str, Any]]:
+        """Hyperparameters worth trying before any sampling: the method at a few budgets."""
+
+    def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
+        """What every trial of this dense network shares (singular values, say), as named tensors.
+
+        Independent of hyperparameters; empty where there is nothing to share. It is computed once per sweep,
+        kept as safetensors and handed back to ``compress``.
+        """
+
+    def compress(
+        self, model: nn.Module, task: Task, hyperparameters: Any, statistics: Mapping[str, Tensor]
+    ) -> Generator[Progress, None, Compressed]:
+        """Compress a copy of ``model``, which stays untouched, yielding after every unit of work.
+
+        Raises:
+            BudgetUnreachableError: no choice of factorizations meets the budget.
+        """

@@ -1,0 +1,77 @@
+"""What a trial says while it runs, and what is kept of it: the one vocabulary of every table, file and UI."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+State = Literal["complete", "failed", "pruned", "running"]
+
+DIRECTIONS: dict[str, Literal["max", "min"]] = {
+    "accuracy": "max",
+    "accuracy_drop": "min",
+    "params": "min",
+    "flops": "min",
+    "cr_p": "max",
+    "cr_f": "max",
+    "throughput": "max",
+    "speedup": "max",
+    "seconds": "min",
+}
+"""The metrics of a trial and which way is better; accuracies and reductions are in percent."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One step of a running trial: ``done`` of ``total`` parts of its stage, with the metrics known by then."""
+
+    stage: Literal["compress", "measure", "retrain", "done"]
+    done: int
+    total: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class TrialRecord:
+    """A trial as tables, JSON output and MLflow show it.
+
+    ``accuracy`` and ``accuracy_drop`` are of the validation split, in percent and percentage points;
+    ``test_accuracy`` is known for members of the front of a sweep that ended. ``throughput`` (images/s) is
+    ``speedup``, measured beside the dense network in the same run, times the sweep's dense throughput, so that
+    trials measured at different moments compare.
+    """
+
+    number: int
+    state: State
+    method: str
+    params: int | None = None
+    flops: int | None = None
+    cr_p: float | None = None
+    cr_f: float | None = None
+    accuracy: float | None = None
+    accuracy_drop: float | None = None
+    throughput: float | None = None
+    speedup: float | None = None
+    seconds: float | None = None
+    pareto: bool = False
+    test_accuracy: float | None = None
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+    """As in the space file: nested values, no distributions."""
+    reason: str | None = None
+    """Why a trial failed or was pruned."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON-ready data, keys in the order of the fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class DenseRecord:
+    """The dense network of a sweep: what every trial is judged against."""
+
+    params: int
+    flops: int
+    accuracy: float
+    test_accuracy: float
+    throughput: float
+    seconds: float = 0.0
