@@ -1,0 +1,161 @@
+"""The Pareto front of a sweep and the volume it dominates: plain numbers in, plain numbers out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
+
+_Points = npt.NDArray[np.float64]
+
+
+def pareto_mask(points: Sequence[Sequence[float]], directions: Sequence[str]) -> list[bool]:
+    """Which points no other point dominates.
+
+    A point dominates another when it is at least as good in every objective and better in one; equal points
+    do not dominate each other, so all copies of a non-dominated point are kept.
+
+    Args:
+        points: n points of m finite numbers each.
+        directions: ``"max"`` or ``"min"`` for each of the m objectives.
+
+    Returns:
+        n booleans, in the order of the points.
+    """
+    signs = [1.0 if direction == "max" else -1.0 for direction in directions]
+    gains = np.asarray(points, dtype=float).reshape(len(points), len(signs)) * signs
+    return [bool(kept) for kept in _maxima(gains)]
+
+
+def hypervolume(points: Iterable[Sequence[float]], reference: Sequence[float]) -> float:
+    """The volume between a reference point and the points that dominate it; every objective is maximised.
+
+    Exact for any number of objectives: the volume is cut into slabs along the last objective, and each slab's
+    base is the hypervolume of one objective less (Zitzler, "Hypervolume metric calculation", 2001; HSO in
+    While et al., "A faster algorithm for calculating hypervolume", 2006).
+
+    Args:
+        points: any number of points of m numbers each; one counts
+            where it exceeds the reference in every objective.
+        reference: m numbers.
+
+    Returns:
+        The volume, in the product of the objectives' units.
+    """
+    origin = np.asarray(reference, dtype=float)
+    gains = np.asarray(list(points), dtype=float).reshape(-1, len(origin)) - origin
+    return _volume(gains[(gains > 0).all(axis=1)])
+
+
+def gain(record: TrialRecord, dense: DenseRecord, objectives: Iterable[str]) -> list[float]:
+    """A trial's objectives as dimensionless gains, larger is better, for the hypervolume with reference 0.
+
+    Accuracies and reductions are fractions of 1, parameters and FLOPs the fraction that was saved, throughput
+    and speed-up the ratio to the dense network, seconds the ratio of one minute to one minute more than the
+    trial's. A metric that the record does not know gains nothing.
+    """
+    values = ((objective, _finite(getattr(record, objective))) for objective in objectives)
+    return [0.0 if value is None else max(0.0, _GAINS[name](value, dense)) for name, value in values]
+
+
+def is_feasible(record: TrialRecord, constraints: Mapping[str, float]) -> bool:
+    """Whether a record keeps every bound, and knows every bounded metric.
+
+    A bound is the largest allowed value of a metric to minimise and the smallest of a metric to maximise.
+    """
+    return all(_keeps(_finite(getattr(record, name)), name, bound) for name, bound in constraints.items())
+
+
+def mark_front(
+    records: Sequence[TrialRecord], objectives: Mapping[str, str], constraints: Mapping[str, float]
+) -> None:
+    """Set ``pareto`` of each record: non-dominated among the complete, feasible trials.
+
+    A trial that lacks an objective, or has one that is not finite, is never on the front.
+
+    Args:
+        records: all the trials of a sweep, changed in place.
+        objectives: metric name -> ``"max"`` or ``"min"``.
+        constraints: metric name -> bound, see ``is_feasible``.
+    """
+    candidates = [
+        record for record in records if record.state == "complete" and is_feasible(record, constraints)
+    ]
+    points = {
+        id(record): point
+        for record in candidates
+        if (point := [getattr(record, name) for name in objectives])
+        and all(_finite(value) is not None for value in point)
+    }
+    front = dict(zip(points, pareto_mask(list(points.values()), list(objectives.values())), strict=True))
+    for record in records:
+        record.pareto = front.get(id(record), False)
+
+
+_GAINS: dict[str, Callable[[float, DenseRecord], float]] = {
+    "accuracy": lambda value, dense: value / 100,
+    "accuracy_drop": lambda value, dense: (dense.accuracy - value) / 100,
+    "params": lambda value, dense: 1 - value / dense.params,
+    "flops": lambda value, dense: 1 - value / dense.flops,
+    "cr_p": lambda value, dense: value / 100,
+    "cr_f": lambda value, dense: value / 100,
+    "throughput": lambda value, dense: value / dense.throughput,
+    "speedup": lambda value, dense: value,
+    "seconds": lambda value, dense: 60 / (60 + value),
+}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _keeps(value: float | None, name: str, bound: float) -> bool:
+    if value is None:
+        return False
+    return value <= bound if DIRECTIONS[name] == "min" else value >= bound
+
+
+def _maxima(points: _Points) -> npt.NDArray[np.bool_]:
+    """Which rows no other row dominates, larger being better.
+
+    In descending lexicographic order a row can be dominated only by one before it, and then also by a maximal
+    one, so that each row is compared with the maxima found so far.
+    """
+    mask = np.zeros(len(points), dtype=bool)
+    maxima = np.empty_like(points)
+    found = 0
+    for index in np.lexsort(points.T[::-1])[::-1]:
+        earlier = maxima[:found]
+        at_least = (earlier >= points[index]).all(axis=1)
+        if not (at_least & (earlier > points[index]).any(axis=1)).any():
+            mask[index] = True
+            maxima[found] = points[index]
+            found += 1
+    return mask
+
+
+def _volume(gains: _Points) -> float:
+    """The volume of the union of the boxes [0, row], for rows of positive numbers."""
+    if not len(gains):
+        return 0.0
+    if gains.shape[1] == 1:
+        return float(gains.max())
+    if gains.shape[1] == 2:
+        return _area(gains)
+    gains = gains[_maxima(gains)]
+    gains = gains[np.argsort(-gains[:, -1])]
+    heights = gains[:, -1]
+    thickness = heights - np.append(heights[1:], 0.0)
+    slabs = np.flatnonzero(thickness)
+    return sum((float(thickness[i]) * _volume(gains[: i + 1, :-1]) for i in slabs), 0.0)
+
+
+def _area(gains: _Points) -> float:
+    """``_volume`` of two objectives: below the staircase of the highest row that reaches each width."""
+    gains = gains[np.argsort(-gains[:, 0])]
+    widths = gains[:, 0] - np.append(gains[1:, 0], 0.0)
+    return float(widths @ np.maximum.accumulate(gains[:, 1]))

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import itertools
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrsearch.front import gain, hypervolume, is_feasible, mark_front, pareto_mask
+from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
+
+DENSE = DenseRecord(
+    params=1000, flops=20_000, accuracy=98.0, test_accuracy=97.5, throughput=500.0, seconds=9.0
+)
+
+
+@st.composite
+def point_sets(draw, low=0, high=4, max_size=12):
+    objectives = draw(st.integers(1, 4))
+    return draw(st.lists(st.tuples(*[st.integers(low, high)] * objectives), min_size=1, max_size=max_size))
+
+
+def dominates(a, b, directions):
+    better = [x > y if d == "max" else x < y for x, y, d in zip(a, b, directions, strict=True)]
+    worse = [x < y if d == "max" else x > y for x, y, d in zip(a, b, directions, strict=True)]
+    return any(better) and not any(worse)
+
+
+def covered_cells(points, reference):
+    """Hypervolume of integer points by counting the unit cells between reference and points."""
+    tops = [max(p[i] for p in points) for i in range(len(reference))]
+    cells = itertools.product(*[range(r, t) for r, t in zip(reference, tops, strict=True)])
+    return sum(any(all(c < x for c, x in zip(cell, p, strict=True)) for p in points) for cell in cells)
+
+
+@given(st.data(), point_sets())
+def test_mask_is_the_definition(data, points):
+    directions = data.draw(
+        st.lists(st.sampled_from(["max", "min"]), min_size=len(points[0]), max_size=len(points[0]))
+    )
+    expected = [not any(dominates(other, p, directions) for other in points) for p in points]
+    assert pareto_mask(points, directions) == expected
+
+
+@given(st.data(), point_sets())
+def test_mask_follows_a_permutation(data, points):
+    directions = ["max"] * len(points[0])
+    order = data.draw(st.permutations(range(len(points))))
+    mask = pareto_mask(points, directions)
+    assert pareto_mask([points[i] for i in order], directions) == [mask[i] for i in order]
+
+
+def test_mask_of_nothing():
+    assert pareto_mask([], ["max", "min"]) == []
+
+
+@given(point_sets(low=-1, high=4))
+def test_hypervolume_counts_cells(points):
+    reference = [0] * len(points[0])
+    assert hypervolume(points, reference) == pytest.approx(covered_cells(points, reference), abs=1e-9)
+
+
+@given(point_sets(low=-3, high=3, max_size=6), st.integers(-3, 1))
+def test_hypervolume_from_any_reference(points, origin):
+    reference = [origin] * len(points[0])
+    assert hypervolume(points, reference) == pytest.approx(covered_cells(points, reference), abs=1e-9)
+
+
+@given(st.lists(st.tuples(*[st.floats(0.01, 1)] * 3), min_size=1, max_size=6))
+def test_hypervolume_is_inclusion_exclusion(points):
+    expected = math.fsum(
+        (-1) ** (size + 1) * math.prod(map(min, zip(*subset, strict=True)))
+        for size in range(1, len(points) + 1)
+        for subset in itertools.combinations(points, size)
+    )
+    assert hypervolume(points, [0, 0, 0]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_hypervolume_is_what_random_darts_hit():
+    rng = random.Random(0)
+    points = [[rng.random() for _ in range(5)] for _ in range(15)]
+    darts = 20_000
+    hits = sum(
+        any(all(x <= top for x, top in zip(dart, p, strict=True)) for p in points)
+        for dart in ([rng.random() for _ in range(5)] for _ in range(darts))
+    )
+    volume = hypervolume(points, [0] * 5)
+    assert volume == pytest.approx(hits / darts, abs=4 * math.sqrt(volume * (1 - volume) / darts))
+
+
+@given(st.data(), point_sets())
+def test_a_dominated_point_and_order_change_nothing(data, points):
+    reference = [0] * len(points[0])
+    below = tuple(x - data.draw(st.integers(0, 2)) for x in data.draw(st.sampled_from(points)))
+    shuffled = data.draw(st.permutations([*points, below]))
+    assert hypervolume(shuffled, reference) == pytest.approx(hypervolume(points, reference), abs=1e-9)
+
+
+def test_hypervolume_of_nothing():
+    assert hypervolume([], [0, 0]) == 0.0
+
+
+def test_gains_are_the_fractions_they_say():
+    record = TrialRecord(
+        number=0, state="complete", method="alds", params=250, flops=5000, cr_p=75.0, cr_f=75.0,
+        accuracy=97.0, accuracy_drop=1.0, throughput=900.0, speedup=1.8, seconds=60.0,
+    )  # fmt: skip
+    names = [
+        "accuracy",
+        "params",
+        "flops",
+        "cr_p",
+        "cr_f",
+        "throughput",
+        "speedup",
+        "accuracy_drop",
+        "seconds",
+    ]
+    assert gain(record, DENSE, names) == pytest.approx([0.97, 0.75, 0.75, 0.75, 0.75, 1.8, 1.8, 0.97, 0.5])
+
+
+@pytest.mark.parametrize("name", DIRECTIONS)
+def test_a_better_value_gains_more_and_no_value_nothing(name):
+    low, high = (gain(TrialRecord(0, "complete", "alds", **{name: v}), DENSE, [name])[0] for v in (10, 20))
+    assert (low < high) if DIRECTIONS[name] == "max" else (low > high)
+    assert gain(TrialRecord(0, "failed", "alds"), DENSE, [name]) == [0.0]
+
+
+def test_a_bound_holds_from_its_metrics_good_side():
+    record = TrialRecord(0, "complete", "alds", accuracy=95.0, accuracy_drop=3.0)
+    assert is_feasible(record, {"accuracy": 95.0, "accuracy_drop": 3.0})
+    assert not is_feasible(record, {"accuracy": 95.1})
+    assert not is_feasible(record, {"accuracy_drop": 2.9})
+    assert not is_feasible(record, {"speedup": 1.0}), "an unknown metric keeps no bound"
+
+
+def test_front_is_drawn_from_complete_feasible_measured_trials():
+    def trial(number, state="complete", **metrics):
+        return TrialRecord(number, state, "alds", pareto=True, **metrics)
+
+    records = [
+        trial(0, accuracy=99.0, flops=100, accuracy_drop=0.0),
+        trial(1, accuracy=98.0, flops=100, accuracy_drop=1.0),
+        trial(2, accuracy=90.0, flops=10, accuracy_drop=9.0),
+        trial(3, accuracy=97.0, flops=50, accuracy_drop=2.0),
+        trial(4, accuracy=97.0, flops=50, accuracy_drop=2.0),
+        trial(5, state="failed", accuracy=100.0, flops=1, accuracy_drop=0.0),
+        trial(6, accuracy=100.0, accuracy_drop=0.0),
+        trial(7, accuracy=math.nan, flops=1, accuracy_drop=0.0),
+    ]
+    mark_front(records, {"accuracy": "max", "flops": "min"}, {"accuracy_drop": 5.0})
+    assert [r.number for r in records if r.pareto] == [0, 3, 4]
