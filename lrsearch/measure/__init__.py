@@ -1,0 +1,1 @@
+"""Parameters and FLOPs, throughput, accuracy; and the gate that keeps measurements undisturbed."""

@@ -1,0 +1,79 @@
+"""Batches of a data set: in order, or shuffled and augmented as a seed decides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sized
+from typing import Any, cast
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from lrsearch.data.images import ImageFiles
+
+Augment = Callable[[Tensor, Generator], Tensor]
+"""A random change of a batch of inputs, drawn from the generator."""
+
+
+class Batches:
+    """Batches of (inputs, targets) on the CPU that can be iterated again and again, always the same.
+
+    The batches' sizes differ by at most one, so that none is too small for batch norm. Data sets held in
+    memory are cut by index, all others go through a DataLoader. The global random state is neither used nor
+    changed.
+
+    Args:
+        dataset: items of (input, target).
+        batch_size: the largest size of a batch.
+        seed: None for the data set's order and no augmentation; else what order and augmentation depend on.
+        augment: applied to each batch of inputs where a seed is given.
+        num_workers: processes that read items beside this one.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        augment: Augment | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        self._dataset = dataset
+        self._items = len(cast(Sized, dataset))
+        self._batch_size = batch_size
+        self._seed = seed
+        self._augment = augment
+        self._num_workers = num_workers
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return math.ceil(self._items / self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Start reading; worker processes are started here, not at the first batch."""
+        if self._seed is None:
+            return self._read(torch.arange(self._items), seed=0)
+        generator = Generator().manual_seed(self._seed)
+        order = torch.randperm(self._items, generator=generator)
+        batches = self._read(order, self._seed)
+        if self._augment is None:
+            return batches
+        augment = self._augment
+        return ((augment(inputs, generator), targets) for inputs, targets in batches)
+
+    def _read(self, order: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        parts = order.tensor_split(len(self)) if len(self) else ()
+        dataset = self._dataset
+        if isinstance(dataset, TensorDataset):
+            return (dataset[part] for part in parts)
+        if isinstance(dataset, ImageFiles) and self._seed is not None:
+            dataset = dataset.augmented(seed)
+        loader = DataLoader(
+            dataset,
+            batch_sampler=[part.tolist() for part in parts],
+            num_workers=self._num_workers,
+            generator=Generator().manual_seed(seed),
+        )
+        return iter(loader)

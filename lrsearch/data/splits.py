@@ -1,0 +1,80 @@
+"""The four parts of a data set, and how one is cut into parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Generator, Tensor
+from torch.utils.data import Dataset
+
+from lrsearch.data.batches import Augment, Batches
+
+HELD_OUT = (0.05, 0.05)
+"""Parts of a public training set kept for calibration and for validation (ALDS supplement, section B)."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set cut into parts that share no item.
+
+    Attributes:
+        name: of the data set.
+        train: what networks are trained on.
+        calibration: what data-aware compression and batch-norm re-estimation look at.
+        validation: what the search chooses by.
+        test: what the front is reported on.
+        classes: number of classes.
+        augment: a random change of a batch of training inputs, or None.
+        num_workers: processes that read items which are not in memory.
+    """
+
+    name: str
+    train: Dataset[Any]
+    calibration: Dataset[Any]
+    validation: Dataset[Any]
+    test: Dataset[Any]
+    classes: int
+    augment: Augment | None = None
+    num_workers: int = 0
+
+    def batches(
+        self,
+        split: Literal["train", "calibration", "validation", "test"],
+        batch_size: int,
+        *,
+        seed: int | None = None,
+    ) -> Batches:
+        """Batches of one part: plain and in order, or shuffled and augmented depending on ``seed`` only."""
+        return Batches(
+            getattr(self, split), batch_size, seed=seed, augment=self.augment, num_workers=self.num_workers
+        )
+
+    def example_input(self) -> Tensor:
+        """A batch of one input."""
+        inputs: Tensor = self.validation[0][0]
+        return inputs.unsqueeze(0)
+
+
+def stratified(targets: Tensor, fractions: Sequence[float], seed: int) -> list[Tensor]:
+    """Cut the items of each class at random into parts of the given fractions, and the rest.
+
+    Args:
+        targets: (N,) the class of each item.
+        fractions: of each part but the last, which takes what is left.
+        seed: of the draw; the same for the same targets on every machine.
+
+    Returns:
+        For each part, the sorted indices of its items.
+    """
+    generator = Generator().manual_seed(seed)
+    parts: list[list[Tensor]] = [[] for _ in range(len(fractions) + 1)]
+    for label in torch.unique(targets):
+        members = torch.nonzero(targets == label).flatten()
+        members = members[torch.randperm(len(members), generator=generator)]
+        bounds = (torch.tensor(fractions).cumsum(0) * len(members)).round().long()
+        for part, piece in zip(parts, members.tensor_split(bounds), strict=True):
+            part.append(piece)
+    return [torch.cat(part).sort().values for part in parts]

@@ -1,0 +1,132 @@
+"""What survives of a training when its process dies: one file, complete or as it was before."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from lrsearch.errors import LrsearchError
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch.
+
+    Attributes:
+        epoch: its number, from 1.
+        epochs: how many the training has.
+        loss: mean over the epoch's training images.
+        accuracy: on the validation split after the epoch, in percent.
+        lr: learning rate of the epoch's first step.
+        seconds: wall time of the epoch with its validation.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float
+    lr: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training after some of its epochs.
+
+    Attributes:
+        model: the state dict of the network.
+        optimizer: the state dict of the optimizer.
+        history: the finished epochs, in order.
+        origin: what the training depends on, as plain data; only the same training may go on from here.
+    """
+
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    history: list[Epoch]
+    origin: dict[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Replace the file at ``path`` in one step."""
+        content = {
+            "format": _FORMAT,
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "history": [asdict(epoch) for epoch in self.history],
+            "origin": self.origin,
+        }
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(
+                file.fileno()
+            )  # else a machine that loses power may keep the new name without the content
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read a checkpoint onto the CPU; nothing but tensors and plain data is unpickled.
+
+        Raises:
+            LrsearchError: the file is missing, damaged, or no checkpoint.
+        """
+        remedy = "delete it to restart this training from its first epoch"
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content["format"] != _FORMAT:
+                raise LrsearchError(
+                    f"checkpoint {path} has format {content['format']!r}, expected {_FORMAT}; {remedy}"
+                )
+            history = [Epoch(**epoch) for epoch in content["history"]]
+            return cls(content["model"], content["optimizer"], history, content["origin"])
+        except (
+            pickle.UnpicklingError,
+            RuntimeError,
+            EOFError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise LrsearchError(f"checkpoint {path} cannot be read ({reason}); {remedy}") from error
+
+    def restore(self, path: Path, model: nn.Module, optimizer: Optimizer, origin: dict[str, Any]) -> None:
+        """Put model and optimizer back to where this checkpoint, read from ``path``, was made.
+
+        Raises:
+            LrsearchError: it belongs to another training or another network.
+        """
+        for key, value in origin.items():
+            if self.origin.get(key) != value:
+                raise LrsearchError(
+                    f"checkpoint {path} belongs to a training with {key} {self.origin.get(key)!r}, "
+                    f"not {value!r}; delete it to restart this training from its first epoch"
+                )
+        try:
+            model.load_state_dict(self.model)
+            optimizer.load_state_dict(self.optimizer)
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise LrsearchError(
+                f"checkpoint {path} belongs to another network; delete it to restart this training from its "
+                f"first epoch"
+            ) from error
+
+
+def read_history(path: Path) -> list[Epoch]:
+    """The epochs that a checkpoint holds.
+
+    Raises:
+        LrsearchError: the file is missing, damaged, or no checkpoint.
+    """
+    return Checkpoint.load(path).history

@@ -1,0 +1,52 @@
+"""What a space file may say about training."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class TrainingConfig(BaseModel):
+    """How a network is trained. The defaults suit batch-normalised CNNs trained with SGD."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    epochs: int = Field(default=12, ge=0)
+    """Passes over the training split."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """``adam`` and ``adamw`` want a much smaller ``lr`` than the default, about 0.001."""
+    lr: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    """Learning rate at the start of the schedule, after the warm-up."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Of ``sgd``; the first decay rate of ``adam`` and ``adamw``."""
+    nesterov: bool = False
+    """Nesterov's momentum, with ``sgd``."""
+    weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
+    """Of weights with two dimensions or more; biases and batch norm are never decayed."""
+    batch_size: int = Field(default=64, ge=1)
+    """Largest number of images per step; an epoch's batches differ in size by at most one."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    """How the learning rate falls: along half a cosine to 0, by ``gamma`` at the ``milestones``, or not."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the ``step`` schedule multiplies the learning rate by ``gamma``."""
+    gamma: float = Field(default=0.1, gt=0, allow_inf_nan=False)
+    """Factor of the ``step`` schedule."""
+    warmup_epochs: int = Field(default=0, ge=0)
+    """First epochs of the schedule, in which the learning rate rises linearly from 0."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target probability that is spread over all classes."""
+    schedule_epochs: int | None = Field(default=None, ge=1)
+    """Length of the schedule where it is longer than the training, which then runs the schedule's last
+    ``epochs`` epochs: learning-rate rewinding (ALDS supplement, B.5)."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingConfig:
+        length = self.schedule_epochs
+        if length is not None and length < self.epochs:
+            raise ValueError(f"schedule_epochs is {length}, expected at least epochs, which is {self.epochs}")
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("milestones is empty, expected the epochs at which the step schedule falls")
+        if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov is true, which needs optimizer sgd and a momentum above 0")
+        return self
