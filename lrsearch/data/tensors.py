@@ -65,7 +65,7 @@ def mnist(root: str, seed: int = 0) -> Splits:
 
 
 def fashion_mnist(root: str, seed: int = 0) -> Splits:
-    """Fashion-MNIST in ``root``/FashionMNIST/raw; images are trained on shifted by up to 2 pixels, mirrored."""
+    """Fashion-MNIST in ``root``/FashionMNIST/raw; otherwise as MNIST, training images mirrored too."""
     normalization = Normalization((0.2860,), (0.3530,))
     return _splits(_FASHION_MNIST, root, seed, normalization, ShiftAndFlip(2, normalization.black, flip=True))
 
