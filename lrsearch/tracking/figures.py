@@ -1,0 +1,39 @@
+"""The files that show a front: ``pareto.html``, ``pareto.png`` and ``front.csv``."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from lrsearch.observer import SweepInfo
+from lrsearch.record import DenseRecord, TrialRecord
+from lrsearch.tracking.panels import view_front
+from lrsearch.tracking.pareto_page import write_page
+from lrsearch.tracking.pareto_picture import write_picture
+
+
+def write_front(folder: Path, info: SweepInfo, dense: DenseRecord, records: Sequence[TrialRecord]) -> None:
+    """Write the three files into an existing folder.
+
+    Args:
+        folder: where to.
+        info: names the sweep and its objectives, which give the panels.
+        dense: the reference of every panel.
+        records: every finished trial, ``pareto`` set.
+    """
+    view = view_front(info, dense, records)
+    write_page(folder / "pareto.html", view)
+    write_picture(folder / "pareto.png", view)
+    _write_table(folder / "front.csv", view.front)
+
+
+def _write_table(path: Path, front: Sequence[TrialRecord]) -> None:
+    """The front's records with the keys of the JSON output; hyperparameters as JSON."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(TrialRecord)])
+        writer.writeheader()
+        for record in front:
+            writer.writerow(record.to_json() | {"hyperparameters": json.dumps(record.hyperparameters)})

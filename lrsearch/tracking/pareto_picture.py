@@ -1,0 +1,65 @@
+"""The front as a still picture, for papers, slides and chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lrsearch.tracking.panels import FrontView, Panel
+
+_INK, _PALE = "#222222", "#8a8f98"
+
+
+def write_picture(path: Path, view: FrontView) -> None:
+    """Write a PNG with one panel beside the other, sharing the vertical axis."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(
+        figsize=(max(8.6, 0.8 + 4.9 * len(view.panels)), 4.9), dpi=150, layout="constrained", facecolor="white"
+    )
+    FigureCanvasAgg(figure)
+    all_axes = figure.subplots(1, len(view.panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(all_axes, view.panels, strict=True):
+        _draw(axes, panel, view.colours)
+    all_axes[0].set_ylabel(view.panels[0].y.title, color=_INK)
+    figure.suptitle(f"{view.title}\n", x=0.012, ha="left", fontsize=14, fontweight="bold", color=_INK)
+    figure.text(0.012, 0.915, view.subtitle, fontsize=9.5, color=_PALE, va="center")
+    handles = {label: h for axes in all_axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(),
+        handles.keys(),
+        loc="outside lower center",
+        ncols=min(len(handles), 6),
+        frameon=False,
+    )
+    figure.savefig(path, format="png")
+
+
+def _draw(axes: Any, panel: Panel, colours: Mapping[str, str]) -> None:
+    line = [point for point in panel.points if point.joined]
+    axes.plot([p.x for p in line], [p.y for p in line], color=_PALE, linewidth=1.3, zorder=2, label="front")
+    for method, colour in colours.items():
+        points = [point for point in panel.points if point.record.method == method]
+        faint = [point for point in points if not point.record.pareto]
+        front = [point for point in points if point.record.pareto]
+        axes.scatter([p.x for p in faint], [p.y for p in faint], s=26, color=colour, alpha=0.3, linewidths=0)
+        axes.scatter(
+            [p.x for p in front], [p.y for p in front],
+            s=58, color=colour, edgecolors="white", linewidths=0.9, zorder=3, label=method,
+        )  # fmt: skip
+    if panel.x.dense is not None and panel.y.dense is not None:
+        axes.scatter(
+            [panel.x.dense], [panel.y.dense],
+            marker="*", s=240, color=_INK, edgecolors="white", linewidths=0.9, zorder=4,
+            label="dense network",
+        )  # fmt: skip
+    axes.set_xlabel(panel.x.title, color=_INK)
+    axes.set_ylim(*panel.y_range())
+    axes.grid(color="#e6e8eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=_INK, labelsize=9, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color("#c9cdd3")

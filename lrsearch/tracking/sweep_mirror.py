@@ -1,0 +1,187 @@
+"""A sweep as MLflow should show it: an experiment with one parent run and one child run per trial."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from lrsearch.observer import SweepInfo
+from lrsearch.record import DenseRecord, Report, TrialRecord
+from lrsearch.tracking import entries
+from lrsearch.tracking.mirror import RunMirror
+from lrsearch.tracking.store import KEY
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_log = logging.getLogger(__name__)
+_FRONT_PACE = 5.0
+"""Least seconds between two drawings of the front; never less than 20 times what a drawing takes."""
+_FOLDER = "lrsearch.folder"
+"""Tag of the parent run: the folder that holds the truth of which the experiment is a picture."""
+
+
+class SweepMirror:
+    """Told of the sweep's events in order, it only remembers; ``send`` writes what MLflow lacks.
+
+    Neither is safe for several threads: both belong to the tracker's one thread.
+    """
+
+    def __init__(self, info: SweepInfo, artifacts: str | None) -> None:
+        """Start with nothing known to MLflow; ``artifacts`` is where a new experiment keeps its files."""
+        self._info = info
+        self._artifacts = artifacts
+        self._experiment_id: str | None = None
+        self._parent = RunMirror(info.name, info.name)
+        self._children: dict[int, RunMirror] = {}
+        self._left_over: dict[str, Run] = {}
+        self._dense: DenseRecord | None = None
+        self._records: Sequence[TrialRecord] = ()
+        self._front_is_drawn = True
+        self._draw_not_before = 0.0
+        self._parent.want_params(entries.parameters(info.space))
+        self._describe()
+
+    def dense_reported(self, report: Report) -> None:
+        """An epoch of the dense training."""
+        self._parent.want_metrics({f"dense_training/{k}": v for k, v in report.metrics.items()}, report.done)
+
+    def dense_finished(self, dense: DenseRecord) -> None:
+        """The dense network's figures."""
+        self._dense = dense
+        self._parent.want_metrics(entries.dense_metrics(dense))
+        self._describe()
+
+    def trial_started(self, number: int, method: str, hyperparameters: Mapping[str, Any]) -> None:
+        """A child run, running."""
+        child = self._child(number, method, hyperparameters)
+        child.want_tags({"lrsearch.method": method, "lrsearch.state": "running"})
+        child.want_status(entries.STATUS["running"])
+
+    def trial_reported(self, number: int, report: Report) -> None:
+        """A stage's or an epoch's metrics."""
+        if number in self._children:
+            self._children[number].want_metrics(*entries.stage_metrics(report))
+
+    def trial_finished(self, record: TrialRecord, epochs: Sequence[Mapping[str, float]], folder: Path) -> None:
+        """A child run with all that its trial left."""
+        child = self._child(record.number, record.method, record.hyperparameters)
+        for epoch in epochs:
+            child.want_metrics(*entries.epoch_metrics(epoch))
+        child.want_metrics(entries.result_metrics(record))
+        child.want_tags(entries.result_tags(record))
+        child.want_status(entries.STATUS[record.state])
+        if (recipe := folder / "recipe.json").exists():
+            child.want_file(recipe)
+
+    def front_changed(self, records: Sequence[TrialRecord], hypervolume: float) -> None:
+        """The front's tags and its course over the number of finished trials."""
+        self._records = records
+        self._front_is_drawn = False
+        front_size = float(sum(record.pareto for record in records))
+        self._parent.want_metrics({"hypervolume": hypervolume, "front_size": front_size}, len(records))
+        for record in records:
+            child = self._child(record.number, record.method, record.hyperparameters)
+            child.want_tags({"lrsearch.pareto": str(record.pareto).lower()})
+            child.want_status(entries.STATUS[record.state])
+            if record.test_accuracy is not None:
+                child.want_metrics({"test_accuracy": record.test_accuracy})
+
+    def stopped(self, outcome: str) -> None:
+        """The parent run's end; children of an interrupted sweep stay open until it is resumed."""
+        self._parent.want_status("FINISHED" if outcome == "finished" else "KILLED")
+        self._draw_not_before = 0.0
+
+    def unsent_runs(self) -> int:
+        """How many runs MLflow does not hold in full."""
+        return sum(run.unsent() for run in (self._parent, *self._children.values()))
+
+    def next_drawing(self) -> float | None:
+        """When the front wants to be drawn, on the monotonic clock, or None where it is up to date."""
+        return None if self._front_is_drawn else self._draw_not_before
+
+    def send(self, client: MlflowClient) -> None:
+        """Write what MLflow lacks.
+
+        Raises:
+            Exception: MLflow could not be reached; what is unsent is kept for the next call.
+        """
+        experiment_id = self._experiment_id or self._look_up(client)
+        self._parent.find_or_create(client, experiment_id)
+        for child in self._children.values():
+            if child.key in self._left_over:
+                child.adopt(client, self._left_over[child.key])
+                del self._left_over[child.key]
+            if child.unsent():
+                child.send(client, experiment_id)
+        if not self._front_is_drawn and time.monotonic() >= self._draw_not_before:
+            self._draw_front(client)
+        if self._parent.unsent():
+            self._parent.send(client, experiment_id)
+
+    def _child(self, number: int, method: str, hyperparameters: Mapping[str, Any]) -> RunMirror:
+        if number not in self._children:
+            child = RunMirror(f"{self._info.name}/{number}", f"{number} {method}", self._parent)
+            child.want_params({"method": method, **entries.parameters(hyperparameters)})
+            child.want_metrics(entries.numbers(hyperparameters))
+            self._children[number] = child
+        return self._children[number]
+
+    def _describe(self) -> None:
+        self._parent.want_tags({"mlflow.note.content": entries.describe(self._info, self._dense)})
+
+    def _look_up(self, client: MlflowClient) -> str:
+        """The sweep's experiment, made if missing, and every run that earlier drivers left in it."""
+        experiment = client.get_experiment_by_name(self._info.name)
+        if experiment is None:
+            experiment_id = client.create_experiment(self._info.name, self._artifacts)
+        else:
+            experiment_id = experiment.experiment_id
+            if experiment.lifecycle_stage == "deleted":
+                client.restore_experiment(experiment_id)
+        self._left_over = {run.data.tags[KEY]: run for run in _runs(client, experiment_id) if KEY in run.data.tags}
+        parent = self._left_over.pop(self._parent.key, None)
+        if parent is not None:
+            self._parent.adopt(client, parent)
+        self._warn_of_another_folder(parent)
+        self._experiment_id = experiment_id
+        return experiment_id
+
+    def _warn_of_another_folder(self, parent: Run | None) -> None:
+        folder = str(self._info.folder.resolve())
+        earlier = parent.data.tags.get(_FOLDER, folder) if parent is not None else folder
+        if earlier != folder:
+            _log.warning(
+                "MLflow experiment %s already holds the sweep of %s: unless that folder was moved to %s, "
+                "give one of the two another name",
+                *(self._info.name, earlier, folder),
+            )
+        self._parent.want_tags({_FOLDER: folder})
+
+    def _draw_front(self, client: MlflowClient) -> None:
+        from lrsearch.tracking.figures import write_front
+
+        if self._dense is None or self._parent.run_id is None:
+            return
+        began = time.monotonic()
+        with TemporaryDirectory(prefix="lrsearch-") as folder:
+            write_front(Path(folder), self._info, self._dense, self._records)
+            client.log_artifacts(self._parent.run_id, folder, "front")
+        ended = time.monotonic()
+        self._front_is_drawn = True
+        self._draw_not_before = ended + max(_FRONT_PACE, 20 * (ended - began))
+
+
+def _runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
