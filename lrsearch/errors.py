@@ -16,8 +16,11 @@ class BudgetUnreachableError(LrsearchError):
     """
 
     def __init__(self, message: str, smallest: float) -> None:
-        super().__init__(message)
+        super().__init__(message, smallest)
         self.smallest = smallest
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class TrialFailedError(LrsearchError):

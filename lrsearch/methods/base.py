@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lrsearch.distributions import Choice, Distribution, Uniform
 from lrsearch.recipe import Recipe
 
-Batches = Iterable[tuple[Tensor, Tensor]]
+Loader = Iterable[tuple[Tensor, Tensor]]
 """Batches of (inputs, targets) that can be iterated again and again, such as a DataLoader."""
 
 
@@ -74,9 +74,9 @@ class Task:
     """On the CPU; the one source of randomness, so that a trial is reproducible."""
     example_input: Tensor | None = None
     """A batch of one input, on ``device``; None where the caller has none (FLOPs are then unknown)."""
-    calibration: Batches | None = None
+    calibration: Loader | None = None
     """What data-aware methods look at; never the validation or test split."""
-    train: Batches | None = None
+    train: Loader | None = None
     """What training methods train on."""
     architecture: dict[str, Any] | None = None
     """Goes into the recipe."""

@@ -1,6 +1,6 @@
 """Networks by name: small ones written here, torchvision's classifiers, the user's own by import path."""
 
-from lrsearch.models.registry import build_model, model_names
+from lrsearch.models.registry import build_model, input_shape, model_names
 from lrsearch.models.weights import load_weights
 
-__all__ = ["build_model", "load_weights", "model_names"]
+__all__ = ["build_model", "input_shape", "load_weights", "model_names"]

@@ -21,6 +21,13 @@ _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "resnet20": resnet20,
 }
 
+_INPUT_SHAPES = {
+    "digits_resnet": (1, 8, 8),
+    "digits_mlp": (1, 8, 8),
+    "resnet20": (3, 32, 32),
+    "inception_v3": (3, 299, 299),
+}
+
 # Their auxiliary heads would make the output of training mode a tuple that no loss here understands.
 _WITHOUT_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
@@ -30,6 +37,13 @@ def model_names() -> list[str]:
     import torchvision
 
     return [*_BUILDERS, *torchvision.models.list_models(module=torchvision.models)]
+
+
+def input_shape(name: str) -> tuple[int, ...] | None:
+    """The shape of one input (channels, height, width) of a network known by name, as its authors train it."""
+    if name in _INPUT_SHAPES:
+        return _INPUT_SHAPES[name]
+    return (3, 224, 224) if name in model_names() else None
 
 
 def build_model(config: Mapping[str, Any]) -> nn.Module:

@@ -1,0 +1,25 @@
+"""lrsearch: search for the best low-rank compression of a trained neural network.
+
+``compress`` makes one smaller network in process; ``search`` explores many on Ray; ``load_front`` reads what a
+sweep found; ``rebuild`` turns a recipe and weights into a network again. Each is imported when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrsearch.compression import compress
+    from lrsearch.persistence import rebuild
+    from lrsearch.sweeps import load_front, search
+
+__all__ = ["compress", "load_front", "rebuild", "search"]
+
+_HOMES = {"compress": "compression", "rebuild": "persistence", "load_front": "sweeps", "search": "sweeps"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lrsearch' has no attribute {name!r}")
+    return getattr(import_module(f"lrsearch.{_HOMES[name]}"), name)

@@ -1,0 +1,417 @@
+"""The command line: one function per verb, no logic of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lrsearch.errors import LrsearchError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT_STORAGE = "./lrsearch_runs"
+
+app = typer.Typer(
+    help="Search for the best low-rank compression of a trained neural network.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+class Format(str, Enum):
+    """How a result is printed."""
+
+    table = "table"
+    json = "json"
+
+
+class FrontFormat(str, Enum):
+    """How a front is printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class Split(str, Enum):
+    """A part of a data set."""
+
+    train = "train"
+    calibration = "calibration"
+    validation = "validation"
+    test = "test"
+
+
+Storage = Annotated[str, typer.Option(help="Folder that holds the sweeps.", metavar="URI")]
+Tracking = Annotated[
+    str | None,
+    typer.Option(help="MLflow server or database; by default mlflow.db in the storage folder.", metavar="URI"),
+]
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster: auto, host:port or ray://host:port; by default this machine.")
+]
+TimeBudget = Annotated[
+    str | None, typer.Option(help="Put the sweep aside after this long, such as 2h or 1h30m.", metavar="TIME")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a key, such as retrain.epochs=8.", metavar="A.B=C")
+]
+ModelOption = Annotated[
+    str, typer.Option(help="Name, package.module:callable, or '{name: ..., key: value}'.", metavar="MODEL")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help="Name, package.module:callable, or '{name: ..., key: value}'.", metavar="DATA"),
+]
+
+
+@app.callback()
+def _options(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
+    if debug:
+        os.environ["LRSEARCH_DEBUG"] = "1"
+
+
+@app.command()
+def search(
+    space: Annotated[Path, typer.Argument(help="A search-space file.", metavar="SPACE.yaml")],
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; by default the file's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Override search.trials.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    tracking_uri: Tracking = None,
+    address: Address = None,
+    settings: Settings = None,
+    time_budget: TimeBudget = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved space and a trial per method.")
+    ] = False,
+) -> None:
+    """Run a sweep; run again under the same name, it is continued."""
+    from lrsearch.screen import SweepScreen
+
+    overrides = _settings(settings)
+    if dry_run:
+        _print_dry_run(space, overrides | ({"search.trials": str(trials)} if trials is not None else {}))
+        return
+    from lrsearch import sweeps
+
+    console = _console()
+    results = sweeps.search(
+        space,
+        name,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        trials=trials,
+        address=address,
+        settings=overrides,
+        time_budget=_seconds(time_budget),
+        observers=(SweepScreen(console),),
+    )
+    _print_outcome(console, results, storage)
+
+
+@app.command()
+def resume(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    storage: Storage = DEFAULT_STORAGE,
+    tracking_uri: Tracking = None,
+    address: Address = None,
+    time_budget: TimeBudget = None,
+) -> None:
+    """Continue a sweep that was interrupted or killed."""
+    from lrsearch import sweeps
+    from lrsearch.screen import SweepScreen
+
+    console = _console()
+    results = sweeps.resume(
+        name,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        address=address,
+        time_budget=_seconds(time_budget),
+        observers=(SweepScreen(console),),
+    )
+    _print_outcome(console, results, storage)
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(help="Name of the sweep; by default all.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+) -> None:
+    """Show how far a sweep, or each sweep of the storage folder, has come."""
+    from lrsearch import sweeps
+    from lrsearch.screen import status_table
+
+    rows = [sweeps.status(each, storage) for each in ([name] if name else sweeps.all_names(storage))]
+    if format is Format.json:
+        _print_json(rows[0] if name else rows)
+    else:
+        _console().print(status_table(rows))
+
+
+@app.command()
+def front(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    objectives: Annotated[
+        str | None, typer.Option(help="Metrics to take the front over, such as accuracy,params.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Largest drop of validation accuracy, in percentage points.")
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    format: Annotated[FrontFormat, typer.Option(help="How to print.")] = FrontFormat.table,
+) -> None:
+    """Show the Pareto front of a sweep, the dense network first."""
+    from lrsearch import sweeps
+    from lrsearch.screen import front_rows, front_table
+
+    metrics = [metric.strip() for metric in objectives.split(",")] if objectives else None
+    results = sweeps.load_front(name, storage, objectives=metrics, max_drop=max_drop)
+    rows = front_rows(results.dense, results.front)
+    if format is FrontFormat.json:
+        _print_json(rows)
+    elif format is FrontFormat.csv:
+        _print_csv(rows)
+    else:
+        _console().print(front_table(rows))
+
+
+@app.command()
+def ui(
+    name: Annotated[str | None, typer.Argument(help="Name of a sweep with a tracking URI of its own.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000,
+) -> None:
+    """Start the MLflow UI on the sweep's store, on localhost."""
+    from lrsearch import sweeps
+    from lrsearch.tracking import ui_command
+
+    uri, folder = sweeps.tracking_location(name, storage)
+    command = ui_command(uri, folder, port)
+    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl+C to stop)", flush=True)
+    os.execvp(command[0], command)  # noqa: S606 - fixed program, arguments without a shell
+
+
+@app.command()
+def compress(
+    model: ModelOption,
+    out: Annotated[Path, typer.Option(help="Folder for recipe.json, weights.safetensors and report.json.")],
+    method: Annotated[str, typer.Option(help="Compression method.")] = "alds",
+    budget: Annotated[
+        str | None, typer.Option(help="What to keep, such as params=0.5 or flops=0.5.", metavar="PARAMS=F")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="File of trained weights.")] = None,
+    data: Data = None,
+    settings: Settings = None,
+    seed: Annotated[int, typer.Option(help="Seeds the method's random choices.")] = 0,
+) -> None:
+    """Compress one network with one method; no Ray, no tracking."""
+    from lrsearch.screen import facts_table
+    from lrsearch.workbench import compress_to
+
+    report = compress_to(
+        out,
+        model=_named(model) | ({"weights": str(weights)} if weights else {}),
+        data=_named(data) if data else None,
+        method=method,
+        budget=_budget(budget),
+        hyperparameters=_values(settings),
+        seed=seed,
+    )
+    console = _console()
+    console.print(
+        facts_table(
+            {
+                "parameters": (report["dense_params"], report["params"]),
+                "FLOPs": (report["dense_flops"], report["flops"]),
+                "CR-P %": (None, report["cr_p"]),
+                "CR-F %": (None, report["cr_f"]),
+                "test accuracy %": (report.get("dense_accuracy"), report.get("accuracy")),
+            }
+        )
+    )
+    console.print(f"wrote {out}; next: lrsearch measure {out}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def measure(
+    folder: Annotated[Path | None, typer.Argument(help="What `compress` or a trial wrote.", metavar="DIR")] = None,
+    model: Annotated[str | None, typer.Option(help="A model instead of a folder.")] = None,
+    shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 64,
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+) -> None:
+    """Measure parameters, FLOPs and throughput, the dense network beside the compressed one."""
+    from lrsearch.screen import facts_table
+    from lrsearch.workbench import measure_network
+
+    figures = measure_network(folder, _named(model) if model else None, _shape(shape), batch_size)
+    if format is Format.json:
+        _print_json(figures)
+        return
+    _console().print(
+        facts_table(
+            {
+                "parameters": (figures["dense_params"], figures["params"]),
+                "FLOPs": (figures["dense_flops"], figures["flops"]),
+                "images/s": (figures["dense_throughput"], figures["throughput"]),
+                "CR-P %": (None, figures["cr_p"]),
+                "CR-F %": (None, figures["cr_f"]),
+                "speed-up": (None, figures["speedup"]),
+            }
+        )
+    )
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="What `compress` or a trial wrote.", metavar="DIR")],
+    data: Annotated[str, typer.Option(help="Name, package.module:callable, or '{name: ..., key: value}'.")],
+    split: Annotated[Split, typer.Option(help="Which part of the data.")] = Split.test,
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+) -> None:
+    """Evaluate the accuracy of a compressed network."""
+    from lrsearch.workbench import evaluate_folder
+
+    accuracy = evaluate_folder(folder, _named(data), split.value)
+    if format is Format.json:
+        _print_json({"accuracy": accuracy, "split": split.value})
+    else:
+        print(f"accuracy on the {split.value} split: {accuracy:.2f} %")
+
+
+def main() -> None:
+    """Entry point: faults become one sentence on stderr and exit status 1."""
+    try:
+        app()
+    except LrsearchError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        _fail(f"unexpected {type(error).__name__}: {error} (run again with `lrsearch --debug` for the traceback)")
+
+
+def _fail(message: str) -> None:
+    if os.environ.get("LRSEARCH_DEBUG"):
+        raise  # noqa: PLE0704 - called while the error is being handled
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, indent=2))
+
+
+def _print_csv(rows: list[dict[str, Any]]) -> None:
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]) if rows else ["number"])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow(row | {"hyperparameters": json.dumps(row["hyperparameters"])})
+
+
+def _print_dry_run(path: Path, settings: dict[str, str]) -> None:
+    import random
+
+    import yaml
+
+    from lrsearch.space import load_space
+    from lrsearch.sweep.sampler import at_quantile
+
+    space = load_space(path, settings)
+    print(yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False).rstrip())
+    print("\n# one trial of each method, drawn at random")
+    generator = random.Random(space.search.seed)  # noqa: S311 - an example, not a secret
+    for method in space.methods:
+        drawn = space.draw(method, lambda _, distribution: at_quantile(distribution, generator.random()))
+        print(yaml.safe_dump({method: drawn}, sort_keys=False).rstrip())
+
+
+def _print_outcome(console: Console, results: Any, storage: str) -> None:
+    from lrsearch.screen import front_rows, front_table
+
+    where = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
+    ended = sum(trial.state != "running" for trial in results.trials)
+    console.print(front_table(front_rows(results.dense, results.front)))
+    if ended < results.planned:
+        console.print(
+            f"{ended} of {results.planned} trials have ended; continue with: lrsearch resume {results.name}{where}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(130)
+    console.print(f"next: lrsearch ui{where}", highlight=False, soft_wrap=True)
+
+
+def _settings(settings: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for setting in settings or []:
+        key, separator, value = setting.partition("=")
+        if not separator or not key:
+            raise LrsearchError(f"--set is {setting!r}, expected key=value such as retrain.epochs=8")
+        pairs[key] = value
+    return pairs
+
+
+def _values(settings: list[str] | None) -> dict[str, Any]:
+    from lrsearch.space import parse_value
+
+    return {key: parse_value(text) for key, text in _settings(settings).items()}
+
+
+def _budget(text: str | None) -> dict[str, float] | None:
+    if text is None:
+        return None
+    resource, _, fraction = text.partition("=")
+    try:
+        return {resource: float(fraction)}
+    except ValueError as error:
+        raise LrsearchError(f"--budget is {text!r}, expected params=F or flops=F with 0 < F <= 1") from error
+
+
+def _named(text: str) -> dict[str, Any]:
+    from lrsearch.space import parse_value
+
+    value = parse_value(text) if text.lstrip().startswith("{") else {"name": text}
+    if not isinstance(value, dict) or "name" not in value:
+        raise LrsearchError(f"{text!r} has no name, expected a name or '{{name: ..., key: value}}'")
+    return value
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise LrsearchError(f"--input is {text!r}, expected whole numbers such as 3,224,224")
+    return tuple(int(part) for part in text.split(","))
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
+    if not match or not any(match.groups()):
+        raise LrsearchError(f"--time-budget is {text!r}, expected a time such as 2h, 45m or 1h30m")
+    hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return 3600.0 * hours + 60.0 * minutes + seconds
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""One compression, in process: a network and a method in; a smaller network, its recipe and a report out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrsearch.data import Splits
+from lrsearch.errors import LrsearchError
+from lrsearch.measure.cost import count_cost
+from lrsearch.measure.gate import DeviceGate
+from lrsearch.methods import load_method, parse_hyperparameters
+from lrsearch.methods.base import Compressed, Loader, Progress, Task
+from lrsearch.persistence import save_compressed
+from lrsearch.recipe import Recipe
+from lrsearch.training import recalibrate_batch_norm
+
+CALIBRATION_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What ``compress`` returns.
+
+    Attributes:
+        model: the compressed network, in eval mode, on the device of the dense one.
+        recipe: how each layer was factorized.
+        report: ``method``, ``hyperparameters``, ``recalibrated``, ``params``, ``flops``, ``cr_p``, ``cr_f``,
+            ``seconds``.
+    """
+
+    model: nn.Module
+    recipe: Recipe
+    report: dict[str, Any]
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``recipe.json`` and ``weights.safetensors``, which ``lrsearch.rebuild`` reads."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        save_compressed(self.model, self.recipe, Path(folder))
+
+
+def compress(
+    model: nn.Module,
+    method: str = "alds",
+    budget: Mapping[str, float] | None = None,
+    data: Loader | Splits | None = None,
+    *,
+    example_input: Tensor | None = None,
+    architecture: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    **hyperparameters: Any,
+) -> Compression:
+    """Compress any network with one method, without retraining; ``model`` stays untouched.
+
+    Args:
+        model: the dense network; its Conv2d and Linear layers are candidates.
+        method: a method's name, such as ``alds`` or ``tucker``.
+        budget: fraction of the dense network to keep, ``{"params": 0.5}`` or ``{"flops": 0.5}``.
+        data: a DataLoader of (inputs, targets), or ``lrsearch.data`` splits: what data-aware methods and the
+            re-estimation of batch-norm statistics look at, and training methods train on.
+        example_input: a batch of one input, for counting FLOPs; by default taken from ``data``.
+        architecture: the model entry of a space file, kept in the recipe so that it rebuilds without ``model``.
+        seed: seeds every random choice of the method.
+        **hyperparameters: the method's own.
+
+    Raises:
+        LrsearchError: an unknown method or hyperparameter.
+        BudgetUnreachableError: no choice of factorizations meets the budget.
+    """
+    started = time.monotonic()
+    values = dict(hyperparameters) | ({"budget": dict(budget)} if budget is not None else {})
+    task = make_task(
+        model,
+        data,
+        example_input=example_input,
+        architecture=dict(architecture) if architecture else None,
+        seed=seed,
+    )
+    steps = compress_steps(model, method, values, task)
+    compressed = drain(steps)
+    dense, small = count_cost(model, task.example_input), count_cost(compressed.model, task.example_input)
+    parsed = parse_hyperparameters(method, values)
+    report = {
+        "method": method,
+        "hyperparameters": parsed.model_dump(mode="json", exclude_none=True),
+        "recalibrated": parsed.recalibrate and task.calibration is not None,
+        **size_metrics(dense.params, dense.flops, small.params, small.flops),
+        "seconds": time.monotonic() - started,
+    }
+    return Compression(compressed.model, compressed.recipe, report)
+
+
+def compress_steps(
+    model: nn.Module,
+    method: str,
+    values: Mapping[str, Any],
+    task: Task,
+    statistics: Mapping[str, Tensor] | None = None,
+    gate: DeviceGate | None = None,
+) -> Generator[Progress, None, Compressed]:
+    """Compress and re-estimate batch norm, step by step; each step holds ``gate`` so that no measurement overlaps."""
+    chosen = load_method(method)
+    hyperparameters = parse_hyperparameters(method, values)
+    shared = statistics if statistics is not None else chosen.statistics(model, task)
+    steps = chosen.compress(model, task, hyperparameters, shared)
+    while True:
+        try:
+            with gate.work() if gate else nullcontext():
+                progress = next(steps)
+        except StopIteration as stop:
+            compressed: Compressed = stop.value
+            break
+        yield progress
+    if hyperparameters.recalibrate and task.calibration is not None:
+        recalibrate_batch_norm(compressed.model, task.calibration, task.device)
+    return Compressed(compressed.model.eval(), compressed.recipe)
+
+
+def make_task(
+    model: nn.Module,
+    data: Loader | Splits | None,
+    *,
+    example_input: Tensor | None = None,
+    architecture: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Task:
+    """The task of a network and its data, on the network's device."""
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    task = Task(device=device, generator=torch.Generator().manual_seed(seed), architecture=architecture)
+    if isinstance(data, Splits):
+        task = replace(
+            task,
+            calibration=data.batches("calibration", CALIBRATION_BATCH),
+            train=data.batches("train", CALIBRATION_BATCH, seed=seed),
+            example_input=data.example_input().to(device),
+        )
+    elif data is not None:
+        task = replace(task, calibration=data, train=data, example_input=_first_input(data).to(device))
+    if example_input is not None:
+        task = replace(task, example_input=example_input.to(device))
+    return task
+
+
+def size_metrics(
+    dense_params: int, dense_flops: int | None, params: int, flops: int | None
+) -> dict[str, int | float | None]:
+    """Parameters, FLOPs and their reductions CR-P and CR-F in percent; FLOPs None where no input is known."""
+    return {
+        "params": params,
+        "flops": flops,
+        "cr_p": 100 * (1 - params / dense_params),
+        "cr_f": 100 * (1 - flops / dense_flops) if flops is not None and dense_flops else None,
+    }
+
+
+def drain(steps: Generator[Any, None, Compressed]) -> Compressed:
+    """Run a compression to its end and return what it returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            compressed: Compressed = stop.value
+            return compressed
+
+
+def _first_input(batches: Loader) -> Tensor:
+    for inputs, _ in batches:
+        return inputs[:1]
+    raise LrsearchError("data holds no batch, expected at least one batch of (inputs, targets)")

@@ -1,0 +1,133 @@
+"""The dense network of a sweep: trained or loaded once, measured once, kept under a key of all it depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lrsearch.data import Splits, load_data
+from lrsearch.errors import LrsearchError
+from lrsearch.measure.accuracy import evaluate
+from lrsearch.measure.cost import count_cost
+from lrsearch.measure.gate import DeviceGate
+from lrsearch.measure.throughput import measure_throughput
+from lrsearch.models import build_model
+from lrsearch.persistence import WEIGHTS, read_weights, save_weights
+from lrsearch.record import DenseRecord, Report
+from lrsearch.training import TrainingConfig, train
+
+RECORD = "dense.json"
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class DenseSpec:
+    """Everything the dense network depends on, as plain data, and where it is trained and measured."""
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    train: dict[str, Any]
+    seed: int
+    device: str
+    threads: int
+    measure_batch: int
+    measure_seconds: float
+
+    def key(self) -> str:
+        """A name for the network: the same for the same model, weights file, data, training and seed."""
+        content: dict[str, Any] = {"model": self.model, "data": self.data, "seed": self.seed}
+        weights = self.model.get("weights")
+        if weights is None:
+            content["train"] = self.train
+        else:
+            content["weights"] = _digest(Path(weights))
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def prepare_dense(spec: DenseSpec, folder: Path) -> Generator[Report, None, DenseRecord]:
+    """Train (or load) and measure the dense network in ``folder``, yielding a report per epoch.
+
+    What is already there is not done again, and training continues from its last epoch.
+
+    Raises:
+        LrsearchError: unknown model or data, missing data or weights, or a damaged file in ``folder``.
+    """
+    if (folder / RECORD).exists():
+        return load_dense_record(folder)
+    started = time.monotonic()
+    torch.set_num_threads(spec.threads)
+    device, gate = torch.device(spec.device), DeviceGate(spec.device)
+    splits = load_data(spec.data)
+    torch.manual_seed(spec.seed)
+    model = build_model(spec.model).to(device)
+    folder.mkdir(parents=True, exist_ok=True)
+    if "weights" not in spec.model:
+        config = TrainingConfig.model_validate(spec.train)
+        checkpoint = folder / "checkpoint.pt"
+        for epoch in train(model, splits, config, device=device, seed=spec.seed, gate=gate, checkpoint=checkpoint):
+            yield Report("retrain", epoch.epoch, epoch.epochs, {"loss": epoch.loss, "accuracy": epoch.accuracy})
+        checkpoint.unlink(missing_ok=True)
+    model.eval()
+    save_weights(model, folder / WEIGHTS)
+    record = _measure(model, splits, spec, gate, time.monotonic() - started)
+    temporary = folder / f".{RECORD}"
+    temporary.write_text(json.dumps(asdict(record), indent=2))
+    temporary.replace(folder / RECORD)
+    return record
+
+
+def load_dense_record(folder: Path) -> DenseRecord:
+    """What was measured of the dense network kept in ``folder``."""
+    path = folder / RECORD
+    try:
+        return DenseRecord(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise LrsearchError(f"{path} is damaged ({error}); delete {folder} to train the dense network again") from error
+
+
+def load_dense_model(model: dict[str, Any], folder: Path, device: torch.device) -> nn.Module:
+    """The dense network kept in ``folder``, in eval mode."""
+    network = build_model({key: value for key, value in model.items() if key != "weights"})
+    read_weights(network, folder / WEIGHTS)
+    return network.to(device).eval()
+
+
+def _measure(model: nn.Module, splits: Splits, spec: DenseSpec, gate: DeviceGate, seconds: float) -> DenseRecord:
+    device = torch.device(spec.device)
+    accuracy, test_accuracy = (
+        evaluate(model, splits.batches(split, EVALUATION_BATCH), device, gate) for split in ("validation", "test")
+    )
+    example = splits.example_input().to(device)
+    cost = count_cost(model, example)
+    with gate.measurement():
+        throughput = measure_throughput(
+            model, model, measurement_inputs(example, spec.measure_batch), seconds=spec.measure_seconds
+        )
+    return DenseRecord(
+        params=cost.params,
+        flops=cost.flops or 0,
+        accuracy=accuracy,
+        test_accuracy=test_accuracy,
+        throughput=throughput.dense_images_per_second,
+        seconds=seconds,
+    )
+
+
+def measurement_inputs(example: torch.Tensor, batch_size: int) -> torch.Tensor:
+    """The batch that throughput is measured on; its values do not matter, its shape, type and device do."""
+    return example.expand(batch_size, *example.shape[1:]).contiguous()
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise LrsearchError(f"model.weights is {str(path)!r}, which cannot be read: {error.strerror}") from error

@@ -1,0 +1,344 @@
+"""The search-space file: what it may say, checked before anything runs."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from lrsearch.data import data_names
+from lrsearch.distributions import Choice, Distribution, is_distribution, parse_distribution
+from lrsearch.errors import LrsearchError
+from lrsearch.methods import load_method, method_names, parse_hyperparameters
+from lrsearch.methods.base import Search
+from lrsearch.models import model_names
+from lrsearch.names import unknown_name
+from lrsearch.record import DIRECTIONS
+from lrsearch.training import TrainingConfig
+
+Sampler = Literal["tpe", "nsga2", "gp", "random"]
+Draw = Callable[[str, Distribution], Any]
+"""Draws a value: (dotted name of the hyperparameter, its distribution) -> value."""
+
+
+class SearchConfig(BaseModel):
+    """How the space is explored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trials: Annotated[int, Field(ge=1)] = 24
+    """How many trials the sweep holds in the end, failed ones included."""
+    sampler: Sampler = "tpe"
+    """``tpe``, ``nsga2``, ``random``, or ``gp`` (for a space of one method)."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seeds the sampler and, with the trial's number, every trial."""
+
+
+class ResourcesConfig(BaseModel):
+    """What one trial occupies while it runs; Ray starts as many side by side as fit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cpus: Annotated[float, Field(gt=0)] = 1
+    """CPU cores; also the number of threads that PyTorch uses (rounded down, at least one)."""
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs; a fraction lets several trials share one."""
+
+
+class MeasureConfig(BaseModel):
+    """How throughput is measured."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Images per forward pass."""
+    seconds: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Time for one measurement, compressed and dense network together; other trials wait that long."""
+
+
+class Space(BaseModel):
+    """A validated search space. Build one with ``load_space`` or ``parse_space``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: dict[str, Any]
+    """``name`` (a known name or ``package.module:callable``), its arguments, and ``weights``, a file, if trained."""
+    data: dict[str, Any]
+    """``name`` (a known name or ``package.module:callable``) and its arguments."""
+    train: TrainingConfig = TrainingConfig()
+    """Training of the dense network; unused where ``model.weights`` is given."""
+    retrain: dict[str, Any] = {}
+    """Training after compression: overrides of ``train``. Without ``lr`` or ``schedule`` of its own it runs the
+    last epochs of the dense schedule (learning-rate rewinding, ALDS supplement B.5)."""
+    objectives: dict[str, Literal["max", "min"]] = {"accuracy": "max", "flops": "min", "throughput": "max"}
+    constraints: dict[str, float] = {}
+    """Metric -> bound: an upper bound for metrics to minimise, a lower bound for metrics to maximise."""
+    methods: dict[str, dict[str, Any]]
+    """Method -> hyperparameters, each a value or a distribution; ``{}`` searches the method's own choices."""
+    search: SearchConfig = SearchConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+    measure: MeasureConfig = MeasureConfig()
+
+    @field_validator("model")
+    @classmethod
+    def _known_model(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _named("model", value, model_names())
+
+    @field_validator("data")
+    @classmethod
+    def _known_data(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _named("data", value, data_names())
+
+    @field_validator("objectives")
+    @classmethod
+    def _known_objectives(cls, value: dict[str, str]) -> dict[str, str]:
+        if not value:
+            raise ValueError("expected at least one objective")
+        for metric, direction in value.items():
+            _known_metric("objectives", metric)
+            if direction != DIRECTIONS[metric]:
+                raise ValueError(f"{metric} can only be searched for its {DIRECTIONS[metric]}")
+        return value
+
+    @field_validator("constraints")
+    @classmethod
+    def _known_constraints(cls, value: dict[str, float]) -> dict[str, float]:
+        for metric in value:
+            _known_metric("constraints", metric)
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if not value:
+            raise ValueError(f"expected at least one of {', '.join(method_names())}")
+        try:
+            for method, entries in value.items():
+                _check_method(method, entries)
+        except LrsearchError as error:
+            raise ValueError(str(error)) from error
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Space:
+        if self.search.sampler == "gp" and len(self.methods) > 1:
+            raise ValueError("search.sampler gp models one method at a time, expected a space of one method")
+        try:
+            self.retraining()
+        except ValidationError as error:
+            raise ValueError(f"retrain.{_sentence(error, TrainingConfig)}") from error
+        return self
+
+    def retraining(self) -> TrainingConfig:
+        """The training that follows compression: ``train`` with the overrides of ``retrain``."""
+        merged = self.train.model_dump() | {"epochs": 0} | self.retrain
+        if not {"lr", "schedule", "schedule_epochs"} & set(self.retrain):
+            merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"])
+        return TrainingConfig.model_validate(merged)
+
+    def open_choices(self, method: str) -> dict[str, Distribution]:
+        """The hyperparameters of a method that are searched: dotted name -> distribution."""
+        flat = _flatten(_entries(method, self.methods[method]))
+        return {key: value for key, value in flat.items() if isinstance(value, Distribution)}
+
+    def draw(self, method: str, draw: Draw) -> dict[str, Any]:
+        """Hyperparameters of one trial: fixed values as they are, open ones drawn."""
+        return _resolve(_entries(method, self.methods[method]), draw)
+
+
+def load_space(path: Path, settings: Mapping[str, str] | None = None) -> Space:
+    """Read a search-space file, with ``settings`` (dotted key -> YAML text) laid over it.
+
+    Raises:
+        LrsearchError: the file cannot be read, is not YAML or not a valid space.
+    """
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_SpaceLoader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise LrsearchError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LrsearchError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise LrsearchError(f"{path}: expected keys such as model, data and methods, got {type(data).__name__}")
+    return parse_space(data, source=str(path), settings=settings)
+
+
+def parse_space(data: Mapping[str, Any], source: str = "space", settings: Mapping[str, str] | None = None) -> Space:
+    """Validate a space given as plain data, with ``settings`` laid over it.
+
+    Raises:
+        LrsearchError: names ``source``, the key, the value and what was expected.
+    """
+    content = copy.deepcopy(dict(data))
+    for key, text in (settings or {}).items():
+        _set(content, key, text)
+    try:
+        return Space.model_validate(content)
+    except ValidationError as error:
+        raise LrsearchError(f"{source}: {_sentence(error)}") from error
+
+
+def differences(old: Space, new: Space) -> list[str]:
+    """What keeps ``new`` from continuing a sweep of ``old``: one line per key, old value -> new value.
+
+    Growing ``search.trials`` or ``resources`` is no difference: it changes how much is searched, not what.
+    """
+    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        was, now = before.get(key), after.get(key)
+        may_grow = key == "search.trials" or key.startswith("resources.")
+        if was != now and not (may_grow and was is not None and now is not None and now >= was):
+            lines.append(f"{key}: {json.dumps(was)} -> {json.dumps(now)}")
+    return lines
+
+
+class _SpaceLoader(yaml.SafeLoader):
+    """YAML with 1e-3 a number, as people write it, and a key given twice an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_SpaceLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+0123456789."),
+)
+
+
+def parse_value(text: str) -> Any:
+    """Read a value as a space file would, for options such as ``--set``."""
+    try:
+        return yaml.load(text, Loader=_SpaceLoader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise LrsearchError(f"{text!r} is not a valid value: {' '.join(str(error).split())}") from error
+
+
+def _set(data: dict[str, Any], key: str, text: str) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        data = data.setdefault(parent, {})
+        if not isinstance(data, dict):
+            raise LrsearchError(f"--set {key}={text}: {parent} holds a value, not keys")
+    data[last] = parse_value(text)
+
+
+def _named(key: str, value: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    name = value.get("name")
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{key}.name is missing, expected one of {', '.join(names[:3])}, ... or package.module:callable"
+        )
+    if name not in names and ":" not in name:
+        raise ValueError(str(unknown_name(f"{key}.name", name, names)))
+    return value
+
+
+def _known_metric(key: str, metric: str) -> None:
+    if metric not in DIRECTIONS:
+        raise ValueError(str(unknown_name(key, metric, DIRECTIONS)))
+
+
+def _entries(method: str, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a method with distributions parsed; the method's own where none are given."""
+    if entries:
+        return _parse(entries)
+    fields = load_method(method).Hyperparameters.model_fields
+    return {
+        name: search.distribution
+        for name, info in fields.items()
+        for search in info.metadata
+        if isinstance(search, Search)
+    }
+
+
+def _parse(value: Any) -> Any:
+    if is_distribution(value):
+        return parse_distribution(value)
+    if isinstance(value, Mapping):
+        return {key: _parse(inner) for key, inner in value.items()}
+    return value
+
+
+def _resolve(entries: Mapping[str, Any], draw: Draw, prefix: str = "") -> dict[str, Any]:
+    values = {}
+    for key, value in entries.items():
+        if isinstance(value, Distribution):
+            values[key] = draw(prefix + key, value)
+        elif isinstance(value, Mapping):
+            values[key] = _resolve(value, draw, f"{prefix}{key}.")
+        else:
+            values[key] = value
+    return values
+
+
+def _check_method(method: str, entries: Mapping[str, Any]) -> None:
+    """Every corner of a method's distributions must be valid hyperparameters."""
+    load_method(method)
+    parsed = _entries(method, entries)
+    for corner in (_lowest, _highest):
+        parse_hyperparameters(method, _resolve(parsed, corner))
+    for name, distribution in _flatten(parsed).items():
+        if isinstance(distribution, Choice):
+            for value in distribution.values:
+                parse_hyperparameters(method, _resolve(parsed, partial(_lowest_but, name, value)))
+
+
+def _lowest_but(chosen: str, value: Any, key: str, distribution: Distribution) -> Any:
+    return value if key == chosen else _lowest(key, distribution)
+
+
+def _lowest(_: str, distribution: Distribution) -> Any:
+    return distribution.values[0] if isinstance(distribution, Choice) else distribution.low
+
+
+def _highest(_: str, distribution: Distribution) -> Any:
+    return distribution.values[-1] if isinstance(distribution, Choice) else distribution.high
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            flat |= _flatten(inner, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = inner
+    return flat
+
+
+def _sentence(error: ValidationError, model: type[BaseModel] = Space) -> str:
+    """The first fault of a pydantic error, as one sentence."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        place = ".".join(str(part) for part in first["loc"][:-1]) or "the space"
+        return str(unknown_name(f"key of {place}", first["loc"][-1], _siblings(model, first["loc"])))
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    if first["type"] == "value_error":
+        text = str(first["ctx"]["error"])
+        return text if text.startswith(key) else f"{key}: {text}"
+    expected = first["msg"][0].lower() + first["msg"][1:]
+    return f"{key} is {first['input']!r}, {expected.replace('input should', 'it should')}"
+
+
+def _siblings(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys that are known where an unknown one was given."""
+    for part in location[:-1]:
+        annotation = model.model_fields[str(part)].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,64 @@
+"""Ray Tune's view of the study: which trial next, and that one has ended."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.search import Searcher
+
+from lrsearch.record import Report
+from lrsearch.sweep.session import SweepSession
+
+
+class StudySearcher(Searcher):
+    """Hands out the study's trials, orphans of an earlier driver first, and tells the study of their ends.
+
+    It has no state of its own beside Tune's names for running trials: the study has it all.
+    """
+
+    def __init__(self, session: SweepSession) -> None:
+        super().__init__(metric=None, mode=None)
+        self._session = session
+        self._numbers: dict[str, int] = {}
+
+    def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
+        """Nothing to take over: objectives come from the space."""
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | Any:
+        """The config of the next trial, or ``Searcher.FINISHED``."""
+        spec = self._session.next_trial()
+        if spec is None:
+            return Searcher.FINISHED
+        self._numbers[trial_id] = spec.number
+        return {"spec": asdict(spec), "folder": str(self._session.store.trial(spec.number))}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """A trial ended, was interrupted, or lost its worker too often."""
+        self._session.trial_ended(self._numbers.pop(trial_id), worker_died=error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: see the class."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: see the class."""
+
+
+class ReportForwarder(Callback):
+    """Passes what workers report on to the session."""
+
+    def __init__(self, session: SweepSession) -> None:
+        self._session = session
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A worker took a trial up, for the first time or after another worker died."""
+        self._session.trial_started(trial.config["spec"])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A worker told how its trial is getting on."""
+        for report in result.get("reports", []):
+            self._session.trial_reported(trial.config["spec"]["number"], Report(**report))

@@ -1,0 +1,166 @@
+"""Where a sweep keeps what it knows: one folder, one driver at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lrsearch.errors import LrsearchError
+
+if TYPE_CHECKING:
+    from lrsearch.space import Space  # imports PyTorch, which reading results does not need
+
+DEFAULT_STORAGE = "./lrsearch_runs"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def storage_folder(uri: str) -> Path:
+    """The folder that a ``--storage`` argument names, as an absolute path.
+
+    Raises:
+        LrsearchError: a URI of another kind than ``file://``.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return Path(uri).expanduser().resolve()
+    if scheme == "file":
+        return Path(rest).resolve()
+    raise LrsearchError(f"storage is {uri!r}, expected a folder (on a cluster, one that every node can reach)")
+
+
+class SweepStore:
+    """The folder of one sweep: ``space.json``, ``study.journal``, ``trials/<number>/``, ``cache/``, ``front/``."""
+
+    def __init__(self, storage: Path, name: str) -> None:
+        """Name the folder; nothing is created yet.
+
+        Raises:
+            LrsearchError: the name could leave the storage folder or confuse a shell.
+        """
+        if not _NAME.fullmatch(name) or ".." in name:
+            raise LrsearchError(
+                f"sweep name is {name!r}, expected letters, digits, '.', '_' and '-' (no '/' and no '..'), "
+                "starting with a letter or digit"
+            )
+        self.name = name
+        self.storage = storage
+        self.folder = storage / name
+
+    @property
+    def journal(self) -> Path:
+        """The Optuna study: the durable truth about every trial."""
+        return self.folder / "study.journal"
+
+    @property
+    def cache(self) -> Path:
+        """The dense network and what methods share between trials."""
+        return self.folder / "cache"
+
+    @property
+    def front(self) -> Path:
+        """The front as files, rewritten whenever a trial ends."""
+        return self.folder / "front"
+
+    def trial(self, number: int) -> Path:
+        """The folder of one trial."""
+        return self.folder / "trials" / str(number)
+
+    def exists(self) -> bool:
+        """Whether the sweep was ever started."""
+        return (self.folder / "space.json").exists()
+
+    def create(self) -> None:
+        """Make the folder.
+
+        Raises:
+            LrsearchError: the storage folder cannot be written.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / f".probe.{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise LrsearchError(f"storage folder {self.storage} cannot be written: {error.strerror}") from error
+
+    def save_space(self, space: Space) -> None:
+        """Remember what is searched."""
+        write_atomically(self.folder / "space.json", space.model_dump_json(indent=2) + "\n")
+
+    def load_space(self) -> Space:
+        """What is searched.
+
+        Raises:
+            LrsearchError: there is no such sweep, or its space file is damaged.
+        """
+        from lrsearch.space import parse_space
+
+        return parse_space(self.raw_space(), source=str(self.folder / "space.json"))
+
+    def raw_space(self) -> dict[str, Any]:
+        """What is searched, as plain data and unchecked: enough to list results, and quick."""
+        path = self.folder / "space.json"
+        try:
+            space: dict[str, Any] = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise LrsearchError(f"no sweep {self.name!r} in {self.storage}{self._others()}") from error
+        except ValueError as error:
+            raise LrsearchError(f"{path} is damaged: {error}") from error
+        return space
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Be the only driver of this sweep; the system frees the lock when the process ends, however it ends.
+
+        Raises:
+            LrsearchError: another driver is running.
+        """
+        with (self.folder / "lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                file.seek(0)
+                raise LrsearchError(
+                    f"sweep {self.name!r} is already being run by {file.read() or 'another process'}; "
+                    "wait for it to end or interrupt it first"
+                ) from error
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            yield
+
+    def is_running(self) -> bool:
+        """Whether a driver holds the lock now."""
+        path = self.folder / "lock"
+        if not path.exists():
+            return False
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return True
+        return False
+
+    def _others(self) -> str:
+        names = sweep_names(self.storage)
+        return f"; there are: {', '.join(names)}" if names else ""
+
+
+def sweep_names(storage: Path) -> list[str]:
+    """The sweeps of a storage folder, by name."""
+    return sorted(path.parent.name for path in storage.glob("*/space.json"))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file that is complete or absent, whenever the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    temporary.replace(path)

@@ -1,0 +1,229 @@
+"""Start, continue and read sweeps: what the command line and a notebook call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lrsearch.errors import LrsearchError
+from lrsearch.front import gain, hypervolume, mark_front
+from lrsearch.observer import SweepObserver
+from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
+from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sweep_names, write_atomically
+
+TRACKING = "tracking.json"
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a sweep has found so far.
+
+    Attributes:
+        name: the sweep's name.
+        folder: the sweep's folder; ``trials/<number>`` holds each trial's recipe and weights.
+        dense: the dense network, or None before it is measured.
+        trials: every trial that was started, ``pareto`` marked.
+        objectives: metric -> "max" or "min".
+        planned: how many trials the sweep will hold in the end.
+    """
+
+    name: str
+    folder: Path
+    dense: DenseRecord | None
+    trials: list[TrialRecord]
+    objectives: dict[str, str]
+    planned: int
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The members of the front, most accurate first."""
+        return sorted((t for t in self.trials if t.pareto), key=lambda t: -(t.accuracy or 0.0))
+
+    @property
+    def hypervolume(self) -> float:
+        """The volume that the front dominates, in dimensionless gains over the dense network."""
+        if self.dense is None:
+            return 0.0
+        gains = [gain(trial, self.dense, self.objectives) for trial in self.front]
+        return hypervolume(gains, [0.0] * len(self.objectives))
+
+
+def search(
+    space: Path | str | Mapping[str, Any] | Any,
+    name: str | None = None,
+    *,
+    storage: str = DEFAULT_STORAGE,
+    tracking_uri: str | None = None,
+    trials: int | None = None,
+    address: str | None = None,
+    settings: Mapping[str, str] | None = None,
+    time_budget: float | None = None,
+    observers: Sequence[SweepObserver] = (),
+) -> Results:
+    """Run a sweep, or continue the one of that name.
+
+    Args:
+        space: a search-space file, or its content as plain data.
+        name: of the sweep; by default the file's name without its ending.
+        storage: folder that holds the sweeps.
+        tracking_uri: an MLflow server or database; by default ``mlflow.db`` in the storage folder.
+        trials: overrides ``search.trials``.
+        address: a Ray cluster; by default Ray is started on this machine.
+        settings: dotted key -> YAML text, laid over the space.
+        time_budget: seconds after which the sweep is put aside, to be continued.
+        observers: told of everything that happens.
+
+    Raises:
+        LrsearchError: the space is invalid, or differs from the one the sweep was started with.
+    """
+    from lrsearch.space import differences, load_space, parse_space
+
+    settings = dict(settings or {}) | ({"search.trials": str(trials)} if trials is not None else {})
+    if isinstance(space, (str, Path)):
+        name = name or Path(space).stem
+        wanted = load_space(Path(space), settings)
+    else:
+        wanted = parse_space(space, settings=settings)
+    if name is None:
+        raise LrsearchError("a space given as data needs a name for its sweep")
+    store = SweepStore(storage_folder(storage), name)
+    if store.exists() and (changes := differences(store.load_space(), wanted)):
+        raise LrsearchError(
+            f"sweep {name!r} exists with another space ({'; '.join(changes)}); choose another --name, "
+            f"or continue it as it is with: lrsearch resume {name}"
+        )
+    return _run(wanted, store, tracking_uri, address, time_budget, observers)
+
+
+def resume(
+    name: str,
+    *,
+    storage: str = DEFAULT_STORAGE,
+    tracking_uri: str | None = None,
+    address: str | None = None,
+    time_budget: float | None = None,
+    observers: Sequence[SweepObserver] = (),
+) -> Results:
+    """Continue a sweep that was interrupted or killed; a finished one is only reported.
+
+    Raises:
+        LrsearchError: there is no such sweep, or its files are damaged.
+    """
+    store = SweepStore(storage_folder(storage), name)
+    return _run(store.load_space(), store, tracking_uri, address, time_budget, observers)
+
+
+def load_front(
+    name: str,
+    storage: str = DEFAULT_STORAGE,
+    *,
+    objectives: Sequence[str] | None = None,
+    max_drop: float | None = None,
+) -> Results:
+    """Read what a sweep has found, also while it runs.
+
+    Args:
+        name: of the sweep.
+        storage: folder that holds it.
+        objectives: metrics to take the front over; by default those of the space.
+        max_drop: only networks at most this many percentage points below the dense accuracy.
+
+    Raises:
+        LrsearchError: no such sweep, an unknown objective, or a damaged study.
+    """
+    from lrsearch.sweep.study import read_records
+
+    store = SweepStore(storage_folder(storage), name)
+    space = store.raw_space()
+    for metric in objectives or ():
+        if metric not in DIRECTIONS:
+            raise LrsearchError(f"unknown objective {metric!r}, expected some of {', '.join(DIRECTIONS)}")
+    chosen = {metric: DIRECTIONS[metric] for metric in objectives} if objectives else space["objectives"]
+    constraints = dict(space["constraints"])
+    if max_drop is not None:
+        constraints["accuracy_drop"] = min(max_drop, constraints.get("accuracy_drop", max_drop))
+    records = read_records(store)
+    mark_front(records, chosen, constraints)
+    for record in records:
+        tested = store.trial(record.number) / "test.json"
+        if tested.exists():
+            record.test_accuracy = json.loads(tested.read_text())["test_accuracy"]
+    return Results(
+        name=store.name,
+        folder=store.folder,
+        dense=_dense_record(store),
+        trials=records,
+        objectives=dict(chosen),
+        planned=space["search"]["trials"],
+    )
+
+
+def status(name: str, storage: str = DEFAULT_STORAGE) -> dict[str, Any]:
+    """How far a sweep has come; ``interrupted`` counts trials that a dead driver left unfinished."""
+    store = SweepStore(storage_folder(storage), name)
+    results = load_front(name, storage)
+    count = {
+        state: sum(t.state == state for t in results.trials) for state in ("complete", "failed", "pruned", "running")
+    }
+    alive = store.is_running()
+    return {
+        "name": name,
+        "trials": results.planned,
+        "finished": count["complete"],
+        "failed": count["failed"],
+        "pruned": count["pruned"],
+        "running": count["running"] if alive else 0,
+        "interrupted": 0 if alive else count["running"],
+        "front_size": len(results.front),
+        "hypervolume": results.hypervolume,
+    }
+
+
+def all_names(storage: str = DEFAULT_STORAGE) -> list[str]:
+    """The sweeps of a storage folder."""
+    return sweep_names(storage_folder(storage))
+
+
+def tracking_location(name: str | None, storage: str = DEFAULT_STORAGE) -> tuple[str | None, Path]:
+    """The tracking URI that a sweep was started with (None for the storage folder's own) and that folder."""
+    folder = storage_folder(storage)
+    if name is None:
+        return None, folder
+    store = SweepStore(folder, name)
+    store.raw_space()
+    return _remembered_uri(store), folder
+
+
+def _run(
+    space: Any,
+    store: SweepStore,
+    tracking_uri: str | None,
+    address: str | None,
+    time_budget: float | None,
+    observers: Sequence[SweepObserver],
+) -> Results:
+    from lrsearch.sweep.run import run_sweep
+    from lrsearch.tracking import Tracker
+
+    store.create()
+    if tracking_uri is None:
+        tracking_uri = _remembered_uri(store)
+    elif urlsplit(tracking_uri).password is None:  # a password is never written to a file
+        write_atomically(store.folder / TRACKING, json.dumps({"uri": tracking_uri}))
+    tracker = Tracker(tracking_uri, store.storage)
+    run_sweep(space, store, (tracker, *observers), address, time_budget)
+    return load_front(store.name, str(store.storage))
+
+
+def _remembered_uri(store: SweepStore) -> str | None:
+    path = store.folder / TRACKING
+    return json.loads(path.read_text())["uri"] if path.exists() else None
+
+
+def _dense_record(store: SweepStore) -> DenseRecord | None:
+    front = store.front / "front.json"
+    return DenseRecord(**json.loads(front.read_text())["dense"]) if front.exists() else None

@@ -1,0 +1,286 @@
+"""One trial, from the dense network to a measured result: dense -> compress -> measure -> retrain."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lrsearch.compression import compress_steps, make_task, size_metrics
+from lrsearch.data import Splits, load_data
+from lrsearch.dense import EVALUATION_BATCH, load_dense_model, load_dense_record, measurement_inputs
+from lrsearch.errors import LrsearchError
+from lrsearch.measure.accuracy import evaluate
+from lrsearch.measure.cost import count_cost
+from lrsearch.measure.gate import DeviceGate
+from lrsearch.measure.throughput import measure_throughput
+from lrsearch.methods import load_method
+from lrsearch.methods.base import Compressed, Progress, Task
+from lrsearch.persistence import RECIPE, rebuild, save_compressed
+from lrsearch.recipe import Recipe
+from lrsearch.record import Report
+from lrsearch.training import TrainingConfig, read_history, train
+
+RESULT = "result.json"
+CHECKPOINT = "checkpoint.pt"
+MEASURED = "measured.json"
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """All that a trial depends on, as plain data; paths are of folders that the worker can reach."""
+
+    number: int
+    method: str
+    hyperparameters: dict[str, Any]
+    model: dict[str, Any]
+    data: dict[str, Any]
+    retrain: dict[str, Any]
+    seed: int
+    device: str
+    threads: int
+    measure_batch: int
+    measure_seconds: float
+    dense_folder: str
+    cache_folder: str
+
+
+def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
+    """Run one trial, yielding a report after every unit of work; the last has stage ``done``.
+
+    ``folder`` receives ``recipe.json`` and ``weights.safetensors`` and, last of all, ``result.json``. Killed at any
+    moment and run again on the same folder, a trial goes on from its last finished stage or epoch.
+
+    Raises:
+        BudgetUnreachableError: the method cannot meet its budget on this network.
+        TrialFailedError: training diverged.
+        LrsearchError: a checkpoint is damaged, or the data or model cannot be loaded.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _only_process(folder / "lock"):
+        torch.set_num_threads(spec.threads)
+        started = time.monotonic()
+        device, gate = torch.device(spec.device), DeviceGate(spec.device)
+        splits = _splits(json.dumps(spec.data))
+        dense = load_dense_model(spec.model, Path(spec.dense_folder), device)
+        compressed = yield from _compressed(spec, folder, dense, splits, gate)
+        compress_seconds = time.monotonic() - started
+        metrics = _measured(spec, folder, compressed.model, dense, splits, gate, compress_seconds)
+        yield Report("measure", 1, 1, metrics)
+        yield from _retrain(spec, folder, compressed, splits, gate)
+        result = _result(spec, folder, metrics)
+        write_result(folder, result)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    yield Report("done", 1, 1, result["metrics"])
+
+
+def write_result(folder: Path, result: dict[str, Any]) -> None:
+    """Write ``result.json``, complete or not at all."""
+    _write_json(folder / RESULT, result)
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """What a finished trial left behind, or None while it has not finished."""
+    return _read_json(folder / RESULT)
+
+
+def failed_result(reason: str) -> dict[str, Any]:
+    """What is kept of a trial that ended without a network."""
+    return {"state": "failed", "reason": reason, "metrics": {}, "epochs": []}
+
+
+def failure_reason(error: Exception) -> str:
+    """An error as one line for tables."""
+    text = " ".join(str(error).split())
+    if isinstance(error, LrsearchError):
+        return text
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in text:
+        return f"out of memory: {text}"
+    return f"{type(error).__name__}: {text}"
+
+
+def evaluate_test(spec: TrialSpec, folder: Path) -> float:
+    """Accuracy in percent of a finished trial on the test split, evaluated once and then remembered."""
+    known = _read_json(folder / "test.json")
+    if known is not None:
+        return float(known["test_accuracy"])
+    torch.set_num_threads(spec.threads)
+    device = torch.device(spec.device)
+    model = rebuild(folder).to(device)
+    batches = _splits(json.dumps(spec.data)).batches("test", EVALUATION_BATCH)
+    accuracy = evaluate(model, batches, device, DeviceGate(spec.device))
+    _write_json(folder / "test.json", {"test_accuracy": accuracy})
+    return accuracy
+
+
+def _compressed(
+    spec: TrialSpec, folder: Path, dense: nn.Module, splits: Splits, gate: DeviceGate
+) -> Generator[Report, None, Compressed]:
+    """The compressed network: from the folder if an earlier run got that far, else made now."""
+    if (folder / RECIPE).exists():
+        return Compressed(rebuild(folder).to(spec.device), Recipe.load(folder / RECIPE))
+    architecture = {key: value for key, value in spec.model.items() if key != "weights"}
+    task = make_task(dense, splits, architecture=architecture, seed=spec.seed)
+    statistics = _statistics(spec, dense, task)
+    steps = compress_steps(dense, spec.method, spec.hyperparameters, task, statistics, gate)
+    compressed = yield from _reports(steps)
+    save_compressed(compressed.model, compressed.recipe, folder)
+    return compressed
+
+
+def _reports(steps: Generator[Progress, None, Compressed]) -> Generator[Report, None, Compressed]:
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as stop:
+            compressed: Compressed = stop.value
+            return compressed
+        yield Report("compress", progress.done, progress.total)
+
+
+def _statistics(spec: TrialSpec, dense: nn.Module, task: Task) -> dict[str, Tensor]:
+    """What the method's trials share, computed by the first of them on shared storage and read by the others."""
+    path = Path(spec.cache_folder) / f"{Path(spec.dense_folder).name}-{spec.method}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _only_process(path.with_suffix(".lock")):
+        if not path.exists():
+            statistics = load_method(spec.method).statistics(dense, task)
+            temporary = path.with_suffix(f".{os.getpid()}")
+            save_file({key: value.contiguous().cpu() for key, value in statistics.items()}, temporary)
+            temporary.replace(path)
+        return load_file(path, device=spec.device)
+
+
+def _measured(
+    spec: TrialSpec,
+    folder: Path,
+    model: nn.Module,
+    dense: nn.Module,
+    splits: Splits,
+    gate: DeviceGate,
+    compress_seconds: float,
+) -> dict[str, float]:
+    """What is known before retraining: sizes, speed beside the dense network, accuracy without retraining."""
+    known = _read_json(folder / MEASURED)
+    if known is not None:
+        return known
+    started = time.monotonic()
+    record = load_dense_record(Path(spec.dense_folder))
+    example = splits.example_input().to(spec.device)
+    cost = count_cost(model, example)
+    with gate.measurement():
+        throughput = measure_throughput(
+            model, dense, measurement_inputs(example, spec.measure_batch), seconds=spec.measure_seconds
+        )
+    validation = splits.batches("validation", EVALUATION_BATCH)
+    accuracy = evaluate(model, validation, torch.device(spec.device), gate)
+    metrics: dict[str, float] = {
+        **{key: value for key, value in _sizes(record, cost).items() if value is not None},
+        "speedup": throughput.speedup,
+        "speedup_spread": throughput.spread,
+        "throughput": throughput.speedup * record.throughput,
+        "accuracy": accuracy,
+        "accuracy_drop": record.accuracy - accuracy,
+        "compressed_accuracy": accuracy,
+        "seconds": compress_seconds + time.monotonic() - started,
+    }
+    _write_json(folder / MEASURED, metrics)
+    return metrics
+
+
+def _sizes(record: Any, cost: Any) -> dict[str, int | float | None]:
+    return size_metrics(record.params, record.flops, cost.params, cost.flops)
+
+
+def _retrain(
+    spec: TrialSpec, folder: Path, compressed: Compressed, splits: Splits, gate: DeviceGate
+) -> Iterator[Report]:
+    config = TrainingConfig.model_validate(spec.retrain)
+    if config.epochs == 0:
+        return
+    for epoch in train(
+        compressed.model,
+        splits,
+        config,
+        device=torch.device(spec.device),
+        seed=spec.seed,
+        gate=gate,
+        checkpoint=folder / CHECKPOINT,
+    ):
+        metrics = {"epoch": epoch.epoch, "loss": epoch.loss, "accuracy": epoch.accuracy, "lr": epoch.lr}
+        yield Report("retrain", epoch.epoch, epoch.epochs, metrics)
+    save_compressed(compressed.model.eval(), compressed.recipe, folder)
+
+
+def _result(spec: TrialSpec, folder: Path, measured: dict[str, float]) -> dict[str, Any]:
+    history = [asdict(epoch) for epoch in read_history(folder / CHECKPOINT)] if spec.retrain["epochs"] else []
+    metrics = dict(measured)
+    if history:
+        dense_accuracy = measured["accuracy"] + measured["accuracy_drop"]
+        metrics["accuracy"] = history[-1]["accuracy"]
+        metrics["accuracy_drop"] = dense_accuracy - metrics["accuracy"]
+        metrics["seconds"] += sum(epoch["seconds"] for epoch in history)
+    return {
+        "state": "complete",
+        "reason": None,
+        "metrics": metrics,
+        "epochs": history,
+        "provenance": provenance(spec),
+    }
+
+
+def provenance(spec: TrialSpec) -> dict[str, Any]:
+    """What a result needs to be reproduced: spec, versions, device."""
+    on_gpu = spec.device.startswith("cuda")
+    return {
+        "spec": asdict(spec),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(spec.device) if on_gpu else platform.processor() or platform.machine(),
+        "host": platform.node(),
+    }
+
+
+@lru_cache(maxsize=1)
+def _splits(config: str) -> Splits:
+    """The data of a config, kept between the trials of one worker."""
+    return load_data(json.loads(config))
+
+
+@contextmanager
+def _only_process(path: Path) -> Iterator[None]:
+    """Wait until no other process holds ``path``: a worker orphaned by a killed driver may still be finishing."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=2))
+    temporary.replace(path)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise LrsearchError(f"{path} is damaged ({error}); delete it to repeat that step") from error
+    return content

@@ -1,0 +1,130 @@
+"""Single networks on a workbench: compress one to a folder, measure it, evaluate it. No Ray, no tracking."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lrsearch.compression import compress, size_metrics
+from lrsearch.data import load_data
+from lrsearch.dense import EVALUATION_BATCH, measurement_inputs
+from lrsearch.errors import LrsearchError
+from lrsearch.measure.accuracy import evaluate
+from lrsearch.measure.cost import count_cost
+from lrsearch.measure.gate import DeviceGate
+from lrsearch.measure.throughput import measure_throughput
+from lrsearch.models import build_model, input_shape
+from lrsearch.persistence import RECIPE, rebuild
+from lrsearch.recipe import Recipe
+
+REPORT = "report.json"
+DEVICE = torch.device("cpu")
+
+
+def compress_to(
+    folder: Path,
+    *,
+    model: Mapping[str, Any],
+    data: Mapping[str, Any] | None,
+    method: str,
+    budget: Mapping[str, float] | None,
+    hyperparameters: Mapping[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Compress a named model and write ``recipe.json``, ``weights.safetensors`` and ``report.json``.
+
+    With data, the report also holds the test accuracy of both networks.
+
+    Raises:
+        LrsearchError: anything named does not exist or does not fit, or the folder cannot be written.
+    """
+    dense = build_model(model)
+    splits = load_data(data) if data else None
+    example = splits.example_input() if splits else _example(model, None)
+    result = compress(
+        dense,
+        method,
+        budget,
+        splits,
+        example_input=example,
+        architecture={key: value for key, value in model.items() if key != "weights"},
+        seed=seed,
+        **hyperparameters,
+    )
+    cost = count_cost(dense, example)
+    report = result.report | {"dense_params": cost.params, "dense_flops": cost.flops, "seed": seed}
+    report["input_shape"] = list(example.shape[1:]) if example is not None else None
+    if splits is not None:
+        test, gate = splits.batches("test", EVALUATION_BATCH), DeviceGate(DEVICE)
+        report["dense_accuracy"] = evaluate(dense, test, DEVICE, gate)
+        report["accuracy"] = evaluate(result.model, test, DEVICE, gate)
+        report["accuracy_drop"] = report["dense_accuracy"] - report["accuracy"]
+    try:
+        result.save(folder)
+        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    except OSError as error:
+        raise LrsearchError(f"--out {folder} cannot be written: {error.strerror}") from error
+    return report
+
+
+def measure_network(
+    folder: Path | None, model: Mapping[str, Any] | None, input_shape: tuple[int, ...] | None, batch_size: int
+) -> dict[str, Any]:
+    """Parameters, FLOPs and throughput of a compressed network beside its dense one, or of a model alone.
+
+    Raises:
+        LrsearchError: neither or both of folder and model are given, or no input shape is known.
+    """
+    if (folder is None) == (model is None):
+        raise LrsearchError("expected either a folder or --model, so that it is clear what to measure")
+    if folder is not None:
+        network, architecture = rebuild(folder), Recipe.load(folder / RECIPE).architecture or {}
+        input_shape = input_shape or _reported_shape(folder)
+    else:
+        architecture = dict(model or {})
+        network = build_model(architecture)
+    dense = build_model(architecture)
+    example = _example(architecture, input_shape)
+    if example is None:
+        raise LrsearchError(
+            f"the input shape of {architecture['name']!r} is not known, expected --input such as 3,224,224"
+        )
+    small, full = count_cost(network, example), count_cost(dense, example)
+    with DeviceGate(DEVICE).measurement():
+        speed = measure_throughput(network, dense, measurement_inputs(example, batch_size))
+    return {
+        **size_metrics(full.params, full.flops, small.params, small.flops),
+        "throughput": speed.images_per_second,
+        "speedup": speed.speedup,
+        "speedup_spread": speed.spread,
+        "dense_params": full.params,
+        "dense_flops": full.flops,
+        "dense_throughput": speed.dense_images_per_second,
+        "batch_size": batch_size,
+    }
+
+
+def evaluate_folder(folder: Path, data: Mapping[str, Any], split: str) -> float:
+    """Accuracy in percent of the compressed network in a folder.
+
+    Raises:
+        LrsearchError: the folder, the data or the split cannot be used.
+    """
+    splits = load_data(data)
+    return evaluate(rebuild(folder), splits.batches(split, EVALUATION_BATCH), DEVICE, DeviceGate(DEVICE))
+
+
+def _reported_shape(folder: Path) -> tuple[int, ...] | None:
+    path = folder / REPORT
+    shape = json.loads(path.read_text()).get("input_shape") if path.exists() else None
+    return tuple(shape) if shape else None
+
+
+def _example(model: Mapping[str, Any], shape: tuple[int, ...] | None) -> Tensor | None:
+    shape = shape or input_shape(model["name"])
+    return None if shape is None else torch.zeros(1, *shape)

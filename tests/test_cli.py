@@ -1,0 +1,279 @@
+"""The front door: what a person types, right and wrong, and what comes back."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lrsearch.sweep.store import SweepStore
+from tests.sweep.simulator import make_space, open_session, simulate
+
+SPACE = "model: {name: digits_mlp}\ndata: {name: digits}\nmethods: {alds: {}}\n"
+
+
+def lrsearch(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-m", "lrsearch.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+    )
+
+
+def refused(*arguments, cwd):
+    """Run a command that must fail with one sentence on stderr, and return the sentence."""
+    done = lrsearch(*arguments, cwd=cwd)
+    assert done.returncode == 1, done
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def space(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    return path
+
+
+@pytest.fixture
+def finished_sweep(tmp_path):
+    session = open_session(make_space(trials=6), tmp_path / "lrsearch_runs")
+    while spec := session.next_trial():
+        simulate(spec, session.store.trial(spec.number))
+        session.trial_ended(spec.number, worker_died=False)
+    return session
+
+
+def test_help_is_quick(tmp_path):
+    lrsearch("--help", cwd=tmp_path)
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        done = lrsearch("--help", cwd=tmp_path)
+        seconds.append(time.perf_counter() - started)
+
+    for verb in ("search", "resume", "status", "front", "ui", "compress", "measure", "evaluate"):
+        assert verb in done.stdout
+    assert min(seconds) < 1.5, "a heavy library is imported before it is needed"
+
+
+def test_help_and_reading_import_nothing_heavy(tmp_path, finished_sweep):
+    code = (
+        "import sys; sys.argv = {argv}\n"
+        "from lrsearch.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in {heavy} if m in sys.modules], file=sys.stderr)"
+    )
+    heavy = ["torch", "ray", "mlflow", "plotly", "sklearn", "pandas"]
+    for argv, allowed in (
+        (["lrsearch", "--help"], []),
+        (["lrsearch", "front", "sim"], []),
+        (["lrsearch", "status"], []),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(argv=argv, heavy=heavy)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+        assert done.stderr.strip() == str(allowed), (argv, done.stderr)
+
+
+def test_compress_imports_neither_ray_nor_optuna_nor_mlflow(tmp_path):
+    code = (
+        "import sys; sys.argv = 'lrsearch compress --model digits_mlp --budget params=0.5 --out o'.split()\n"
+        "from lrsearch.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "print([m for m in ('ray', 'optuna', 'mlflow') if m in sys.modules], file=sys.stderr)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+
+    assert done.stderr.strip() == "[]"
+
+
+def test_dry_run_shows_the_space_and_a_trial_of_each_method(tmp_path, space):
+    done = lrsearch("search", space, "--dry-run", "--set", "search.seed=7", "--trials", 3, cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "seed: 7" in done.stdout and "trials: 3" in done.stdout
+    assert "alds:" in done.stdout.split("# one trial of each method")[1]
+    assert not (tmp_path / "lrsearch_runs").exists()
+
+
+def test_front_as_json_has_the_promised_keys_dense_first(tmp_path, finished_sweep):
+    rows = json.loads(lrsearch("front", "sim", "--format", "json", cwd=tmp_path).stdout)
+
+    promised = "number state method params flops cr_p cr_f accuracy accuracy_drop throughput speedup seconds pareto"
+    for row in rows:
+        assert list(row)[:13] == promised.split()
+    assert rows[0]["method"] == "dense" and rows[0]["number"] is None
+    assert all(row["pareto"] for row in rows[1:])
+    assert [row["number"] for row in rows[1:]] == [
+        r.number for r in sorted(finished_sweep.records, key=lambda r: -r.accuracy) if r.pareto
+    ]
+
+
+def test_front_as_csv_and_as_a_table_of_80_columns(tmp_path, finished_sweep):
+    csv_lines = lrsearch("front", "sim", "--format", "csv", cwd=tmp_path).stdout.splitlines()
+    table = lrsearch("front", "sim", cwd=tmp_path).stdout.splitlines()
+
+    assert csv_lines[0].startswith("number,state,method,params,flops")
+    assert len(csv_lines) == len(table)
+    assert "speed-up" in table[0] and "dense" in table[1]
+    assert max(map(len, table)) <= 80
+
+
+def test_status_as_json(tmp_path, finished_sweep):
+    one = json.loads(lrsearch("status", "sim", "--format", "json", cwd=tmp_path).stdout)
+    every = json.loads(lrsearch("status", "--format", "json", cwd=tmp_path).stdout)
+
+    assert every == [one]
+    keys = {"name", "trials", "finished", "failed", "pruned", "running", "front_size", "hypervolume"}
+    assert keys <= one.keys()
+    assert (one["trials"], one["finished"], one["running"]) == (6, 6, 0)
+
+
+def test_compress_measure_evaluate(tmp_path):
+    done = lrsearch(
+        *("compress", "--model", "{name: digits_resnet, width: 8}", "--data", "digits"),
+        *("--method", "alds", "--budget", "params=0.5", "--set", "max_subspaces=2", "--out", "small"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {p.name for p in (tmp_path / "small").iterdir()} == {
+        "recipe.json",
+        "weights.safetensors",
+        "report.json",
+    }
+    report = json.loads((tmp_path / "small" / "report.json").read_text())
+    assert 45 < report["cr_p"] <= 100 and report["params"] <= 0.5 * report["dense_params"]
+
+    measured = json.loads(lrsearch("measure", "small", "--format", "json", cwd=tmp_path).stdout)
+    assert measured["params"] == report["params"] and measured["flops"] == report["flops"]
+    assert measured["throughput"] > 0
+
+    evaluated = json.loads(lrsearch("evaluate", "small", "--data", "digits", "--format", "json", cwd=tmp_path).stdout)
+    assert evaluated["accuracy"] == pytest.approx(report["accuracy"])
+
+
+def test_measure_of_a_named_model(tmp_path):
+    measured = json.loads(lrsearch("measure", "--model", "digits_mlp", "--format", "json", cwd=tmp_path).stdout)
+
+    assert measured["cr_p"] == 0 and measured["params"] == measured["dense_params"]
+
+
+WRONG = {
+    "unknown key": (["search", "space.yaml", "--set", "retrian.epochs=3"], ["retrian", "'retrain'"]),
+    "setting without value": (["search", "space.yaml", "--set", "retrain.epochs"], ["--set", "key=value"]),
+    "missing file": (["search", "spaec.yaml"], ["spaec.yaml", "No such file"]),
+    "unknown method": (
+        ["compress", "--model", "digits_mlp", "--method", "aldss", "--out", "o"],
+        ["aldss", "'alds'"],
+    ),
+    "unknown model": (["compress", "--model", "digits_mpl", "--out", "o"], ["digits_mpl", "'digits_mlp'"]),
+    "unknown data": (
+        ["compress", "--model", "digits_mlp", "--data", "digit", "--out", "o"],
+        ["'digit'", "'digits'"],
+    ),
+    "unknown split": (["evaluate", ".", "--data", "digits"], ["recipe.json"]),
+    "unreachable budget": (
+        ["compress", "--model", "digits_mlp", "--budget", "params=0.0001", "--out", "o"],
+        ["0.0001", "smallest"],
+    ),
+    "budget out of range": (
+        ["compress", "--model", "digits_mlp", "--budget", "params=1.5", "--out", "o"],
+        ["1.5"],
+    ),
+    "budget of nothing": (
+        ["compress", "--model", "digits_mlp", "--budget", "params", "--out", "o"],
+        ["--budget"],
+    ),
+    "unknown resource": (
+        ["compress", "--model", "digits_mlp", "--budget", "parms=0.5", "--out", "o"],
+        ["parms"],
+    ),
+    "unknown sweep": (["resume", "nothing"], ["'nothing'"]),
+    "front of an unknown sweep": (["front", "nothing"], ["'nothing'"]),
+    "name with a slash": (["search", "space.yaml", "--name", "a/b"], ["'a/b'"]),
+    "name that climbs": (["front", "../x"], ["'../x'"]),
+    "storage that is a file": (
+        ["search", "space.yaml", "--storage", "space.yaml"],
+        ["storage", "space.yaml"],
+    ),
+    "storage elsewhere": (
+        ["search", "space.yaml", "--storage", "s3://bucket/x"],
+        ["s3://bucket/x", "folder"],
+    ),
+    "time without unit": (["search", "space.yaml", "--time-budget", "5"], ["--time-budget", "2h"]),
+    "unknown objective": (["front", "sim", "--objectives", "acuracy"], ["acuracy"]),
+    "missing imagefolder": (
+        ["compress", "--model", "digits_mlp", "--data", "{name: imagefolder, root: nowhere}", "--out", "o"],
+        ["nowhere"],
+    ),
+    "missing weights": (
+        ["compress", "--model", "digits_mlp", "--weights", "none.pt", "--out", "o"],
+        ["none.pt"],
+    ),
+    "weights that are no weights": (
+        ["compress", "--model", "digits_mlp", "--weights", "space.yaml", "--out", "o"],
+        ["space.yaml"],
+    ),
+    "folder without recipe": (["measure", "."], ["recipe.json"]),
+    "nothing to measure": (["measure"], ["--model"]),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_mistake_gets_one_sentence(tmp_path, space, finished_sweep, mistake):
+    arguments, words = WRONG[mistake]
+
+    sentence = refused(*arguments, cwd=tmp_path)
+
+    for word in words:
+        assert word in sentence
+
+
+def test_changed_space_under_the_same_name_is_refused_with_the_difference(tmp_path, space):
+    store = SweepStore(tmp_path / "lrsearch_runs", "space")
+    store.create()
+    from lrsearch.space import load_space
+
+    store.save_space(load_space(space))
+
+    sentence = refused("search", space, "--set", "retrain.epochs=9", "--set", "train.lr=0.5", cwd=tmp_path)
+
+    assert "retrain.epochs: null -> 9" in sentence and "train.lr" in sentence
+    assert "lrsearch resume space" in sentence
+
+
+def test_second_driver_is_refused(tmp_path, space):
+    from lrsearch.space import load_space
+
+    store = SweepStore(tmp_path / "lrsearch_runs", "space")
+    store.create()
+    store.save_space(load_space(space))
+
+    with store.lock():
+        sentence = refused("resume", "space", cwd=tmp_path)
+
+    assert "already being run by process" in sentence
+
+
+def test_damaged_weights_are_named(tmp_path):
+    lrsearch("compress", "--model", "digits_mlp", "--budget", "params=0.5", "--out", "o", cwd=tmp_path)
+    (tmp_path / "o" / "weights.safetensors").write_bytes(b"\x00" * 64)
+
+    assert "weights.safetensors" in refused("measure", "o", cwd=tmp_path)
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = lrsearch("--debug", "front", "nothing", cwd=tmp_path)
+
+    assert done.returncode == 1 and "Traceback" in done.stderr

@@ -1,0 +1,139 @@
+"""A space file is checked before anything runs, and every fault is one sentence that names the place."""
+
+import pytest
+
+from lrsearch.distributions import IntUniform, Uniform
+from lrsearch.errors import LrsearchError
+from lrsearch.space import differences, load_space, parse_space
+
+VALID = """
+model: {name: digits_mlp}
+data: {name: digits}
+train: {epochs: 12, lr: 1e-1}
+retrain: {epochs: 4}
+objectives: {accuracy: max, flops: min}
+constraints: {accuracy_drop: 5.0}
+methods:
+  alds: {budget: {params: {uniform: [0.1, 0.8]}}}
+  tucker: {alpha: {loguniform: [1.5, 10]}}
+search: {trials: 6}
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "space.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_valid_space_is_read_with_its_distributions(write):
+    space = load_space(write(VALID))
+
+    assert space.train.lr == 0.1
+    assert space.open_choices("alds") == {"budget.params": Uniform(0.1, 0.8)}
+    assert space.open_choices("tucker") == {"alpha": Uniform(1.5, 10, log=True)}
+    drawn = space.draw("alds", lambda name, distribution: distribution.high)
+    assert drawn == {"budget": {"params": 0.8}}
+
+
+def test_empty_method_searches_its_own_choices(write):
+    space = load_space(write(VALID.replace("{alpha: {loguniform: [1.5, 10]}}", "{}")))
+
+    assert "alpha" in space.open_choices("tucker")
+
+
+def test_settings_override_keys(write):
+    space = load_space(write(VALID), {"retrain.epochs": "7", "search.seed": "3", "methods.tucker.alpha": "2"})
+
+    assert space.retraining().epochs == 7
+    assert space.search.seed == 3
+    assert space.open_choices("tucker") == {}
+
+
+def test_retraining_rewinds_to_the_end_of_the_dense_schedule(write):
+    retraining = load_space(write(VALID)).retraining()
+
+    assert (retraining.epochs, retraining.schedule_epochs, retraining.lr) == (4, 12, 0.1)
+
+
+def test_retraining_with_a_rate_of_its_own_has_a_schedule_of_its_own(write):
+    retraining = load_space(write(VALID.replace("{epochs: 4}", "{epochs: 4, lr: 0.01}"))).retraining()
+
+    assert (retraining.epochs, retraining.schedule_epochs, retraining.lr) == (4, None, 0.01)
+
+
+FAULTS = {
+    "misspelt section": (("retrain:", "retrian:"), ["retrian", "'retrain'"]),
+    "misspelt key": (("lr: 1e-1", "lrr: 1e-1"), ["train", "lrr", "'lr'"]),
+    "misspelt retrain key": (("{epochs: 4}", "{epoch: 4}"), ["retrain", "epoch", "'epochs'"]),
+    "unknown method": (("  alds:", "  aldss:"), ["aldss", "'alds'"]),
+    "unknown model": (("digits_mlp", "digits_mpl"), ["digits_mpl", "'digits_mlp'"]),
+    "unknown data": (("name: digits}\ntrain", "name: digit}\ntrain"), ["data", "'digit'", "'digits'"]),
+    "unknown metric": (("flops: min", "flop: min"), ["objectives", "'flop'", "'flops'"]),
+    "wrong direction": (("flops: min", "flops: max"), ["objectives", "flops", "min"]),
+    "wrong type": (("epochs: 12", "epochs: many"), ["train.epochs", "'many'", "integer"]),
+    "negative": (("trials: 6", "trials: -1"), ["search.trials", "-1"]),
+    "misspelt hyperparameter": (("{alpha:", "{alhpa:"), ["tucker", "alhpa", "'alpha'"]),
+    "misspelt distribution": (("uniform: [0.1", "unifrom: [0.1"), ["alds", "budget"]),
+    "distribution out of range": (("[0.1, 0.8]", "[0.1, 1.8]"), ["alds", "budget", "1.8"]),
+    "distribution upside down": (("[0.1, 0.8]", "[0.8, 0.1]"), ["uniform", "low <= high"]),
+    "no method": ((VALID[VALID.index("methods:") : VALID.index("search:")], "methods: {}\n"), ["methods"]),
+    "key twice": (("search:", "data: {name: digits}\nsearch:"), ["'data'", "twice", "line"]),
+    "malformed YAML": (("{name: digits}", "{name: digits"), ["not valid YAML", "line"]),
+    "no mapping": ((VALID, "- alds\n"), ["expected keys"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_one_sentence_naming_file_key_and_expectation(write, fault):
+    (old, new), expected = FAULTS[fault]
+    assert old in VALID
+    path = write(VALID.replace(old, new, 1))
+
+    with pytest.raises(LrsearchError) as caught:
+        load_space(path)
+
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    for word in expected:
+        assert word in message, message
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(LrsearchError, match=r"nowhere\.yaml"):
+        load_space(tmp_path / "nowhere.yaml")
+
+
+def test_sampler_for_one_method_refuses_two(write):
+    with pytest.raises(LrsearchError, match="gp"):
+        load_space(write(VALID), {"search.sampler": "gp"})
+
+
+def test_only_growth_of_trials_and_resources_is_no_difference(write):
+    space = load_space(write(VALID))
+    grown = load_space(write(VALID), {"search.trials": "9", "resources.cpus": "2"})
+    other = load_space(write(VALID), {"retrain.epochs": "5"})
+
+    assert differences(space, grown) == []
+    assert differences(grown, space) == ["resources.cpus: 2.0 -> 1.0", "search.trials: 9 -> 6"]
+    assert differences(space, other) == ["retrain.epochs: 4 -> 5"]
+
+
+def test_space_survives_json():
+    space = parse_space(
+        {
+            "model": {"name": "digits_mlp"},
+            "data": {"name": "digits"},
+            "methods": {"alds": {"max_subspaces": {"int": [1, 4]}}},
+        }
+    )
+
+    again = parse_space(space.model_dump(mode="json"))
+
+    assert again == space
+    assert again.open_choices("alds") == {"max_subspaces": IntUniform(1, 4)}
