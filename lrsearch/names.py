@@ -40,7 +40,7 @@ def import_callable(key: str, path: str) -> Callable[..., Any]:
         sys.path.append(folder)
     try:
         found: object = importlib.import_module(module_name)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # the module is the user's: it may fail in any way
         raise LrsearchError(
             f"{key}: {path!r} cannot be imported ({error}); expected package.module:callable"
         ) from error

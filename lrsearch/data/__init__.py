@@ -2,6 +2,6 @@
 
 from lrsearch.data.batches import Batches
 from lrsearch.data.registry import data_names, load_data
-from lrsearch.data.splits import Splits
+from lrsearch.data.splits import SplitName, Splits
 
-__all__ = ["Batches", "Splits", "data_names", "load_data"]
+__all__ = ["Batches", "SplitName", "Splits", "data_names", "load_data"]

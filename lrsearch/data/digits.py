@@ -24,8 +24,7 @@ def digits(seed: int = 0) -> Splits:
     images = _NORMALIZATION(torch.from_numpy(pixels).float().view(-1, 1, 8, 8) / 16)
     targets = torch.from_numpy(labels).long()
     test, validation, calibration, train = (
-        TensorDataset(images[part], targets[part])
-        for part in stratified(targets, list(_FRACTIONS.values()), seed)
+        TensorDataset(images[part], targets[part]) for part in stratified(targets, list(_FRACTIONS.values()), seed)
     )
     augment = ShiftAndFlip(1, _NORMALIZATION.black, flip=False)
     return Splits("digits", train, calibration, validation, test, classes=10, augment=augment)

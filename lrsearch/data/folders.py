@@ -89,9 +89,7 @@ def _cut(files: Files, seed: int) -> list[Files]:
 
 def _listed(root: Path, test_names: tuple[str, ...]) -> tuple[Files, Files, int]:
     """The files of the training and the test split, and the number of classes."""
-    expected = (
-        f"class folders of images in {root}/train and {' or '.join(f'{root}/{name}' for name in test_names)}"
-    )
+    expected = f"class folders of images in {root}/train and {' or '.join(f'{root}/{name}' for name in test_names)}"
     test_folder = next((root / name for name in test_names if (root / name).is_dir()), root / test_names[0])
     train, test = (_image_folder(folder, expected) for folder in (root / "train", test_folder))
     if train.classes != test.classes:

@@ -45,9 +45,7 @@ def load_data(config: Mapping[str, Any]) -> Splits:
         raise LrsearchError(f"data.name is {name!r}, expected the name of a data set, such as digits")
     splits = call_with(_find_loader(name), arguments, key="data", name=name)
     if not isinstance(splits, Splits):
-        raise LrsearchError(
-            f"data.name: {name!r} returned {type(splits).__name__}, expected lrsearch.data.Splits"
-        )
+        raise LrsearchError(f"data.name: {name!r} returned {type(splits).__name__}, expected lrsearch.data.Splits")
     return splits
 
 

@@ -16,6 +16,9 @@ HELD_OUT = (0.05, 0.05)
 """Parts of a public training set kept for calibration and for validation (ALDS supplement, section B)."""
 
 
+SplitName = Literal["train", "calibration", "validation", "test"]
+
+
 @dataclass(frozen=True)
 class Splits:
     """A data set cut into parts that share no item.
@@ -42,15 +45,13 @@ class Splits:
 
     def batches(
         self,
-        split: Literal["train", "calibration", "validation", "test"],
+        split: SplitName,
         batch_size: int,
         *,
         seed: int | None = None,
     ) -> Batches:
         """Batches of one part: plain and in order, or shuffled and augmented depending on ``seed`` only."""
-        return Batches(
-            getattr(self, split), batch_size, seed=seed, augment=self.augment, num_workers=self.num_workers
-        )
+        return Batches(getattr(self, split), batch_size, seed=seed, augment=self.augment, num_workers=self.num_workers)
 
     def example_input(self) -> Tensor:
         """A batch of one input."""

@@ -24,9 +24,7 @@ class _Source:
     layout: str
 
 
-_CIFAR10 = _Source(
-    "cifar10", "CIFAR10", "cifar-10-batches-py with data_batch_1 to data_batch_5 and test_batch"
-)
+_CIFAR10 = _Source("cifar10", "CIFAR10", "cifar-10-batches-py with data_batch_1 to data_batch_5 and test_batch")
 _CIFAR100 = _Source("cifar100", "CIFAR100", "cifar-100-python with train and test")
 _IDX = "with train-images-idx3-ubyte, t10k-images-idx3-ubyte and their labels"
 _MNIST = _Source("mnist", "MNIST", f"MNIST/raw {_IDX}")
@@ -70,13 +68,10 @@ def fashion_mnist(root: str, seed: int = 0) -> Splits:
     return _splits(_FASHION_MNIST, root, seed, normalization, ShiftAndFlip(2, normalization.black, flip=True))
 
 
-def _splits(
-    source: _Source, root: str, seed: int, normalization: Normalization, augment: ShiftAndFlip
-) -> Splits:
+def _splits(source: _Source, root: str, seed: int, normalization: Normalization, augment: ShiftAndFlip) -> Splits:
     images, targets = _read(source, Path(root).expanduser(), train=True)
     calibration, validation, train = (
-        ImageTensors(images[part], targets[part], normalization)
-        for part in stratified(targets, HELD_OUT, seed)
+        ImageTensors(images[part], targets[part], normalization) for part in stratified(targets, HELD_OUT, seed)
     )
     test = ImageTensors(*_read(source, Path(root).expanduser(), train=False), normalization)
     classes = int(targets.max()) + 1

@@ -43,9 +43,7 @@ class DeviceGate:
         except OSError as error:
             raise LrsearchError(f"folder {folder} for lock files cannot be used: {error.strerror}") from error
         if owner != os.getuid():
-            raise LrsearchError(
-                f"folder {folder} for lock files belongs to another user, set TMPDIR elsewhere"
-            )
+            raise LrsearchError(f"folder {folder} for lock files belongs to another user, set TMPDIR elsewhere")
         name = _physical_name(self._device)
         self._turnstile = folder / f"{name}.turnstile"
         self._room = folder / f"{name}.room"

@@ -66,9 +66,7 @@ def build_model(config: Mapping[str, Any]) -> nn.Module:
     builder = _find_builder(name)
     model = call_with(builder, arguments, key="model", name=name)
     if not isinstance(model, nn.Module):
-        raise LrsearchError(
-            f"model.name: {name!r} returned {type(model).__name__}, expected a torch.nn.Module"
-        )
+        raise LrsearchError(f"model.name: {name!r} returned {type(model).__name__}, expected a torch.nn.Module")
     if weights is not None:
         load_weights(model, Path(weights).expanduser())
     return model.eval()

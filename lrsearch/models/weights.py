@@ -69,9 +69,7 @@ def _checked(content: Any, path: Path) -> dict[str, Tensor]:
         raise LrsearchError(f"weights {path} holds {type(content).__name__}, expected a state dict")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise LrsearchError(
-                f"weights {path} is not a state dict: {key!r} is {type(value).__name__}, not a tensor"
-            )
+            raise LrsearchError(f"weights {path} is not a state dict: {key!r} is {type(value).__name__}, not a tensor")
     return dict(content)
 
 

@@ -67,9 +67,7 @@ class Checkpoint:
         with temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
-            os.fsync(
-                file.fileno()
-            )  # else a machine that loses power may keep the new name without the content
+            os.fsync(file.fileno())  # else a machine that loses power may keep the new name without the content
         temporary.replace(path)
 
     @classmethod
@@ -83,9 +81,7 @@ class Checkpoint:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
             if content["format"] != _FORMAT:
-                raise LrsearchError(
-                    f"checkpoint {path} has format {content['format']!r}, expected {_FORMAT}; {remedy}"
-                )
+                raise LrsearchError(f"checkpoint {path} has format {content['format']!r}, expected {_FORMAT}; {remedy}")
             history = [Epoch(**epoch) for epoch in content["history"]]
             return cls(content["model"], content["optimizer"], history, content["origin"])
         except (
@@ -118,8 +114,7 @@ class Checkpoint:
             optimizer.load_state_dict(self.optimizer)
         except (RuntimeError, ValueError, KeyError) as error:
             raise LrsearchError(
-                f"checkpoint {path} belongs to another network; delete it to restart this training from its "
-                f"first epoch"
+                f"checkpoint {path} belongs to another network; delete it to restart this training from its first epoch"
             ) from error
 
 

@@ -87,10 +87,7 @@ class _Trainer:
 
     def run_epoch(self, batches: Batches, epoch: int) -> tuple[float, float]:
         """Train for one epoch; returns the mean loss and the first step's learning rate."""
-        rates = [
-            learning_rate(self.config, epoch - 1 + (step + 0.5) / len(batches))
-            for step in range(len(batches))
-        ]
+        rates = [learning_rate(self.config, epoch - 1 + (step + 0.5) / len(batches)) for step in range(len(batches))]
         total, images = 0.0, 0
         remaining = iter(batches)
         self.model.train()

@@ -54,9 +54,7 @@ def work_for_ever(folder: Path, steps: multiprocessing.Value) -> None:
 @pytest.mark.parametrize(
     ("first", "second"), [("work", "measurement"), ("measurement", "work"), ("measurement", "measurement")]
 )
-def test_a_measurement_shares_the_device_with_nobody(
-    first: str, second: str, tmp_path: Path, run: start
-) -> None:
+def test_a_measurement_shares_the_device_with_nobody(first: str, second: str, tmp_path: Path, run: start) -> None:
     entered, leave, entered_second = context.Event(), context.Event(), context.Event()
     run(hold, tmp_path, first, entered, leave)
     assert entered.wait(PATIENCE)

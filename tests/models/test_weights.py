@@ -26,9 +26,7 @@ def same(first: nn.Module, second: nn.Module) -> bool:
 @pytest.mark.parametrize("prefix", ["", "module.", "module.net."])
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
-def test_weights_load_from_every_usual_layout(
-    prefix: str, wrapped: bool, suffix: str, tmp_path: Path
-) -> None:
+def test_weights_load_from_every_usual_layout(prefix: str, wrapped: bool, suffix: str, tmp_path: Path) -> None:
     state = {prefix + key: value for key, value in network(1).state_dict().items()}
     path = tmp_path / f"weights{suffix}"
     if suffix == ".safetensors":
