@@ -27,7 +27,7 @@ MEASUREMENTS = 10
 TOLERANCE = 0.05
 
 
-def keep_busy(folder: Path, seed: int, epochs: Queue) -> None:
+def keep_busy(folder: Path, seed: int, epochs: "Queue[int]") -> None:
     torch.set_num_threads(1)
     splits = load_data({"name": "digits"})
     model = build_model({"name": "digits_resnet"})
@@ -36,7 +36,7 @@ def keep_busy(folder: Path, seed: int, epochs: Queue) -> None:
         epochs.put(epoch.epoch)
 
 
-def measure(folder: Path, seconds: float, batch: int, results: Queue) -> None:
+def measure(folder: Path, seconds: float, batch: int, results: "Queue[float]") -> None:
     torch.set_num_threads(1)
     dense, model = (build_model({"name": "digits_resnet", "width": width}) for width in (32, 20))
     asked = time.monotonic()

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch.utils.data import Dataset, TensorDataset
 from lrsearch.data import Batches
 
 
-class Items(Dataset):
+class Items(Dataset[tuple[Tensor, int]]):
     """A data set that can only be read item by item."""
 
     def __init__(self, number: int) -> None:
@@ -31,7 +32,7 @@ def noise(inputs: Tensor, generator: Generator) -> Tensor:
     return inputs + torch.rand(inputs.shape, generator=generator)
 
 
-def collected(batches: Batches) -> list[tuple[list, list]]:
+def collected(batches: Batches) -> list[tuple[list[Any], list[Any]]]:
     return [(inputs.tolist(), targets.tolist()) for inputs, targets in batches]
 
 
@@ -49,7 +50,7 @@ def test_every_item_comes_once_in_batches_of_even_size(number: int, batch_size: 
 
 @given(number=st.integers(1, 30), batch_size=st.integers(1, 10), seed=st.none() | st.integers(0, 9))
 def test_data_in_memory_and_item_by_item_give_the_same_batches(number: int, batch_size: int, seed: int | None) -> None:
-    options = {"seed": seed, "augment": noise}
+    options: dict[str, Any] = {"seed": seed, "augment": noise}
     assert collected(Batches(in_memory(number), batch_size, **options)) == collected(
         Batches(Items(number), batch_size, **options)
     )
@@ -61,7 +62,7 @@ def test_worker_processes_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("dataset", [in_memory, Items])
-def test_the_seed_alone_decides_and_the_global_state_is_left_alone(dataset: Callable[[int], Dataset]) -> None:
+def test_the_seed_alone_decides_and_the_global_state_is_left_alone(dataset: Callable[[int], Dataset[Any]]) -> None:
     batches = Batches(dataset(20), 6, seed=1, augment=noise)
     torch.manual_seed(1)
     first = collected(batches)

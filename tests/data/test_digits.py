@@ -2,12 +2,12 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from lrsearch.data import Splits, load_data
+from lrsearch.data import SplitName, Splits, load_data
 
-SPLITS = ("train", "calibration", "validation", "test")
+SPLITS: tuple[SplitName, ...] = ("train", "calibration", "validation", "test")
 
 
-def images(splits: Splits, split: str) -> torch.Tensor:
+def images(splits: Splits, split: SplitName) -> torch.Tensor:
     return torch.cat([inputs for inputs, _ in splits.batches(split, 500)]).flatten(1)
 
 

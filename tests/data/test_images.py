@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -22,7 +24,7 @@ def test_normalisation_of_one_image_and_of_a_batch_agree_with_arithmetic() -> No
     ("mean", "std", "sentence"),
     [([0.5], [1, 1], "mean is"), ([0, 0], ["a", 1], "std is"), ([0, 0], [0, 1], "positive")],
 )
-def test_a_normalisation_is_checked(mean: list, std: list, sentence: str) -> None:
+def test_a_normalisation_is_checked(mean: list[Any], std: list[Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Normalization.checked(mean, std, channels=2)
 

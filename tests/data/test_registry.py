@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_a_users_data_comes_by_import_path(tmp_path: Path, monkeypatch: pytest.M
         ({"name": "imagefolder", "root": "nowhere"}, "nowhere/train does not exist"),
     ],
 )
-def test_a_bad_entry_gets_one_sentence(config: dict, sentence: str) -> None:
+def test_a_bad_entry_gets_one_sentence(config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(LrsearchError, match=sentence) as caught:
         load_data(config)
     assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
 import gzip
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from lrsearch.errors import LrsearchError
 DATA = Path(os.environ.get("LRSEARCH_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
-def write_idx(path: Path, values: np.ndarray) -> None:
+def write_idx(path: Path, values: np.ndarray[Any, Any]) -> None:
     header = bytes([0, 0, 8, values.ndim]) + b"".join(size.to_bytes(4, "big") for size in values.shape)
     path.write_bytes(header + values.astype(np.uint8).tobytes())
 

@@ -1,8 +1,9 @@
 import multiprocessing
-import os
-import signal
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ MOMENT = 0.3
 """Seconds in which something that must not happen is given the chance to."""
 
 context = multiprocessing.get_context("fork")
-start = Callable[..., multiprocessing.Process]
+start = Callable[..., BaseProcess]
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def run() -> Iterator[start]:
     """Start a function in a process of its own, killed when the test ends."""
     processes = []
 
-    def launch(function: Callable, *arguments: object) -> multiprocessing.Process:
+    def launch(function: Callable[..., object], *arguments: object) -> BaseProcess:
         process = context.Process(target=function, args=arguments)
         process.start()
         processes.append(process)
@@ -36,13 +37,13 @@ def run() -> Iterator[start]:
         process.join()
 
 
-def hold(folder: Path, kind: str, entered: multiprocessing.Event, leave: multiprocessing.Event) -> None:
+def hold(folder: Path, kind: str, entered: Event, leave: Event) -> None:
     with getattr(DeviceGate("cpu", folder), kind)():
         entered.set()
         leave.wait()
 
 
-def work_for_ever(folder: Path, steps: multiprocessing.Value) -> None:
+def work_for_ever(folder: Path, steps: "Synchronized[int]") -> None:
     gate = DeviceGate("cpu", folder)
     while True:
         with gate.work():
@@ -104,7 +105,7 @@ def test_killing_a_holder_frees_the_device(kind: str, tmp_path: Path, run: start
     entered, leave = context.Event(), context.Event()
     holder = run(hold, tmp_path, kind, entered, leave)
     assert entered.wait(PATIENCE)
-    os.kill(holder.pid, signal.SIGKILL)
+    holder.kill()
     entered_next = context.Event()
     run(hold, tmp_path, "measurement", entered_next, leave)
     assert entered_next.wait(PATIENCE)
@@ -119,7 +120,7 @@ def test_killing_a_waiting_measurement_lets_work_go_on(tmp_path: Path, run: star
     time.sleep(MOMENT)
     run(hold, tmp_path, "work", entered_next, leave)
     assert not entered_next.wait(MOMENT)
-    os.kill(waiting.pid, signal.SIGKILL)
+    waiting.kill()
     assert entered_next.wait(PATIENCE)
 
 

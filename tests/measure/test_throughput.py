@@ -18,7 +18,8 @@ class Repeated(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         for _ in range(self.times - 1):
             self.network(x)
-        return self.network(x)
+        output: Tensor = self.network(x)
+        return output
 
 
 class Sleeping(nn.Module):
@@ -33,7 +34,7 @@ class Sleeping(nn.Module):
         return x
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3))
 
 

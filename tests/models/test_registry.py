@@ -1,5 +1,6 @@
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ from lrsearch.models import build_model, model_names
         ({"name": "googlenet", "num_classes": 7}, (3, 64, 64), None),
     ],
 )
-def test_a_network_maps_a_batch_to_logits(config: dict, shape: tuple, parameters: int | None) -> None:
+def test_a_network_maps_a_batch_to_logits(
+    config: dict[str, Any], shape: tuple[Any, ...], parameters: int | None
+) -> None:
     model = build_model(config)
     assert not any(module.training for module in model.modules())
     classes = config.get("num_classes", 10)
@@ -75,7 +78,7 @@ def test_a_users_network_comes_by_import_path(tmp_path: Path, monkeypatch: pytes
         ({"name": "digits_mlp", "weights": "nowhere.pt"}, "nowhere.pt is not a file"),
     ],
 )
-def test_a_bad_entry_gets_one_sentence(config: dict, sentence: str) -> None:
+def test_a_bad_entry_gets_one_sentence(config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(LrsearchError, match=sentence) as caught:
         build_model(config)
     assert "\n" not in str(caught.value)

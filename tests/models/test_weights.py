@@ -1,6 +1,7 @@
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_a_corrupt_file_is_an_error_of_one_sentence(suffix: str, kept: int, tmp_
 
 def test_a_pickle_that_runs_code_is_refused_unrun(tmp_path: Path) -> None:
     class Trap:
-        def __reduce__(self) -> tuple:
+        def __reduce__(self) -> tuple[Any, ...]:
             return (Path.touch, (tmp_path / "sprung",))
 
     torch.save({"weight": Trap()}, tmp_path / "trap.pt")

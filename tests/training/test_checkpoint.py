@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     path = tmp_path / "checkpoint.pt"
     saved(path)
 
-    def half(content: object, file) -> None:
+    def half(content: object, file: IO[bytes]) -> None:
         file.write(b"half a check")
         raise OSError("no space left on device")
 
@@ -73,7 +74,9 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     ("width", "origin", "sentence"),
     [(3, {"seed": 2}, "with seed 1, not 2"), (4, {"seed": 1}, "belongs to another network")],
 )
-def test_another_trainings_checkpoint_is_refused(width: int, origin: dict, sentence: str, tmp_path: Path) -> None:
+def test_another_trainings_checkpoint_is_refused(
+    width: int, origin: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
     path = tmp_path / "checkpoint.pt"
     saved(path)
     model = nn.Linear(width, 2)

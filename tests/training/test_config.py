@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -27,6 +29,6 @@ def test_every_field_is_described() -> None:
         ({"nesterov": True, "momentum": 0}, "nesterov"),
     ],
 )
-def test_what_makes_no_sense_is_refused(values: dict, sentence: str) -> None:
+def test_what_makes_no_sense_is_refused(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         TrainingConfig.model_validate(values)

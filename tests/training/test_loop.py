@@ -1,10 +1,12 @@
 import math
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from lrsearch.data import Splits, load_data
@@ -18,8 +20,13 @@ CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=4, lr=0.05, batch_size=32)
 
 
+def tensors(splits: Splits) -> tuple[Tensor, ...]:
+    assert isinstance(splits.train, TensorDataset)
+    return splits.train.tensors
+
+
 def small(splits: Splits) -> Splits:
-    data = TensorDataset(*(tensor[:100] for tensor in splits.train.tensors))
+    data = TensorDataset(*(tensor[:100] for tensor in tensors(splits)))
     return replace(splits, train=data, validation=data)
 
 
@@ -33,14 +40,21 @@ def gate(tmp_path: Path) -> DeviceGate:
     return DeviceGate("cpu", tmp_path / "locks")
 
 
-def network() -> nn.Module:
+def network() -> Any:
     """Batch norm and dropout: state and randomness beyond the weights."""
     torch.manual_seed(0)
-    resnet = build_model({"name": "digits_resnet", "width": 4})
+    resnet: Any = build_model({"name": "digits_resnet", "width": 4})
     return nn.Sequential(*list(resnet)[:-1], nn.Dropout(0.3), nn.Linear(16, 10))
 
 
-def run(model: nn.Module, splits: Splits, gate: DeviceGate, config=CONFIG, seed=0, checkpoint=None) -> list[Epoch]:
+def run(
+    model: nn.Module,
+    splits: Splits,
+    gate: DeviceGate,
+    config: TrainingConfig = CONFIG,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+) -> list[Epoch]:
     return list(train(model, splits, config, device=CPU, seed=seed, gate=gate, checkpoint=checkpoint))
 
 
@@ -84,7 +98,7 @@ def test_an_interrupted_training_ends_as_if_it_never_stopped(
         training = train(network(), splits, config, device=CPU, seed=0, gate=gate, checkpoint=path)
         while len(seen) < stop:
             seen.append(next(training))
-        training.close()
+        del training
         (tmp_path / f".checkpoint.pt.{stop}").write_bytes(b"what a killed process left of its next checkpoint")
         torch.manual_seed(stop)
     resumed = network()
@@ -109,7 +123,7 @@ def test_the_checkpoint_is_written_before_the_epoch_is_told(splits: Splits, gate
 
 @pytest.mark.parametrize("change", [{"lr": 0.06}, {"epochs": 5}])
 def test_a_checkpoint_of_another_configuration_is_refused(
-    change: dict, splits: Splits, gate: DeviceGate, tmp_path: Path
+    change: dict[str, Any], splits: Splits, gate: DeviceGate, tmp_path: Path
 ) -> None:
     path = tmp_path / "checkpoint.pt"
     run(network(), splits, gate, checkpoint=path)
@@ -152,8 +166,8 @@ def test_frozen_parameters_stay(splits: Splits, gate: DeviceGate) -> None:
 def test_one_plain_step_agrees_with_the_formula(splits: Splits, gate: DeviceGate) -> None:
     """One full batch, SGD without momentum: w - lr * (gradient + decay * w), the bias undecayed."""
     plain = replace(splits, augment=None)
-    inputs, targets = splits.train.tensors
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    inputs, targets = tensors(splits)
+    model: Any = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     weight, bias = (parameter.detach().clone().requires_grad_() for parameter in model.parameters())
     smoothed = 0.1 / 10 + 0.9 * nn.functional.one_hot(targets, 10)
     logits = inputs.flatten(1) @ weight.T + bias
@@ -174,7 +188,7 @@ def test_steps_wait_for_a_measurement(splits: Splits, gate: DeviceGate, monkeypa
     work = DeviceGate.work
     entered = 0
 
-    def counted(self: DeviceGate):
+    def counted(self: DeviceGate) -> AbstractContextManager[None]:
         nonlocal entered
         entered += 1
         return work(self)

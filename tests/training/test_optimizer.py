@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from lrsearch.training.optimizer import build_optimizer
 
 
 @pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
-def test_weights_decay_and_biases_scales_and_frozen_parameters_do_not(name: str, kind: str) -> None:
+def test_weights_decay_and_biases_scales_and_frozen_parameters_do_not(name: Any, kind: str) -> None:
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Linear(4, 5), nn.Linear(5, 5))
     model[3].requires_grad_(False)
     before = {key: value.clone() for key, value in model.named_parameters()}

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -13,7 +16,7 @@ def batches(*sizes: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return [(3 + 2 * torch.randn(size, 4, 5, 5, generator=generator), torch.zeros(size).long()) for size in sizes]
 
 
-def network() -> nn.Module:
+def network() -> Any:
     torch.manual_seed(0)
     return nn.Sequential(
         nn.BatchNorm2d(4),
@@ -85,7 +88,7 @@ def test_single_images_are_left_out_of_the_average() -> None:
     assert torch.equal(first[0].running_mean, second[0].running_mean)
 
 
-def test_a_failing_batch_leaves_modes_and_momenta_as_they_were(tmp_path) -> None:
+def test_a_failing_batch_leaves_modes_and_momenta_as_they_were(tmp_path: Path) -> None:
     model = network().train()
     gate = DeviceGate("cpu", tmp_path)
     with pytest.raises(ValueError, match="4D"):

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -13,7 +16,7 @@ def rates(config: TrainingConfig) -> list[float]:
 
 def torch_rates(config: TrainingConfig) -> list[float]:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=config.lr)
-    schedulers = {
+    schedulers: dict[str, Callable[[], Any]] = {
         "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs),
         "step": lambda: torch.optim.lr_scheduler.MultiStepLR(optimizer, config.milestones, config.gamma),
         "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1),
@@ -28,7 +31,7 @@ def torch_rates(config: TrainingConfig) -> list[float]:
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
-def test_whole_epochs_agree_with_torchs_schedulers(schedule: str) -> None:
+def test_whole_epochs_agree_with_torchs_schedulers(schedule: Any) -> None:
     config = TrainingConfig(epochs=10, lr=0.3, schedule=schedule, milestones=(3, 7), gamma=0.2)
     assert rates(config) == pytest.approx(torch_rates(config))
 
@@ -39,8 +42,8 @@ def test_whole_epochs_agree_with_torchs_schedulers(schedule: str) -> None:
     warmup=st.integers(0, 5),
     schedule=st.sampled_from(["cosine", "step", "constant"]),
 )
-def test_rewinding_runs_the_end_of_the_long_schedule(epochs: int, more: int, warmup: int, schedule: str) -> None:
-    options = {"schedule": schedule, "milestones": (2, 9), "warmup_epochs": warmup}
+def test_rewinding_runs_the_end_of_the_long_schedule(epochs: int, more: int, warmup: int, schedule: Any) -> None:
+    options: dict[str, Any] = {"schedule": schedule, "milestones": (2, 9), "warmup_epochs": warmup}
     long = TrainingConfig(epochs=epochs + more, **options)
     short = TrainingConfig(epochs=epochs, schedule_epochs=epochs + more, **options)
     assert rates(short) == pytest.approx(rates(long)[more:])
