@@ -7,9 +7,8 @@ import json
 import os
 import re
 import sys
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,30 +27,9 @@ app = typer.Typer(
 )
 
 
-class Format(str, Enum):
-    """How a result is printed."""
-
-    table = "table"
-    json = "json"
-
-
-class FrontFormat(str, Enum):
-    """How a front is printed."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-
-
-class Split(str, Enum):
-    """A part of a data set."""
-
-    train = "train"
-    calibration = "calibration"
-    validation = "validation"
-    test = "test"
-
-
+Format = Literal["table", "json"]
+FrontFormat = Literal["table", "json", "csv"]
+SplitName = Literal["train", "calibration", "validation", "test"]
 Storage = Annotated[str, typer.Option(help="Folder that holds the sweeps.", metavar="URI")]
 Tracking = Annotated[
     str | None,
@@ -147,14 +125,14 @@ def resume(
 def status(
     name: Annotated[str | None, typer.Argument(help="Name of the sweep; by default all.")] = None,
     storage: Storage = DEFAULT_STORAGE,
-    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    format: Annotated[Format, typer.Option(help="How to print.")] = "table",
 ) -> None:
     """Show how far a sweep, or each sweep of the storage folder, has come."""
     from lrsearch import sweeps
     from lrsearch.screen import status_table
 
     rows = [sweeps.status(each, storage) for each in ([name] if name else sweeps.all_names(storage))]
-    if format is Format.json:
+    if format == "json":
         _print_json(rows[0] if name else rows)
     else:
         _console().print(status_table(rows))
@@ -170,7 +148,7 @@ def front(
         float | None, typer.Option(help="Largest drop of validation accuracy, in percentage points.")
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
-    format: Annotated[FrontFormat, typer.Option(help="How to print.")] = FrontFormat.table,
+    format: Annotated[FrontFormat, typer.Option(help="How to print.")] = "table",
 ) -> None:
     """Show the Pareto front of a sweep, the dense network first."""
     from lrsearch import sweeps
@@ -179,9 +157,9 @@ def front(
     metrics = [metric.strip() for metric in objectives.split(",")] if objectives else None
     results = sweeps.load_front(name, storage, objectives=metrics, max_drop=max_drop)
     rows = front_rows(results.dense, results.front)
-    if format is FrontFormat.json:
+    if format == "json":
         _print_json(rows)
-    elif format is FrontFormat.csv:
+    elif format == "csv":
         _print_csv(rows)
     else:
         _console().print(front_table(rows))
@@ -250,14 +228,14 @@ def measure(
     model: Annotated[str | None, typer.Option(help="A model instead of a folder.")] = None,
     shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 64,
-    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    format: Annotated[Format, typer.Option(help="How to print.")] = "table",
 ) -> None:
     """Measure parameters, FLOPs and throughput, the dense network beside the compressed one."""
     from lrsearch.screen import facts_table
     from lrsearch.workbench import measure_network
 
     figures = measure_network(folder, _named(model) if model else None, _shape(shape), batch_size)
-    if format is Format.json:
+    if format == "json":
         _print_json(figures)
         return
     _console().print(
@@ -278,17 +256,17 @@ def measure(
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="What `compress` or a trial wrote.", metavar="DIR")],
     data: Annotated[str, typer.Option(help="Name, package.module:callable, or '{name: ..., key: value}'.")],
-    split: Annotated[Split, typer.Option(help="Which part of the data.")] = Split.test,
-    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    split: Annotated[SplitName, typer.Option(help="Which part of the data.")] = "test",
+    format: Annotated[Format, typer.Option(help="How to print.")] = "table",
 ) -> None:
     """Evaluate the accuracy of a compressed network."""
     from lrsearch.workbench import evaluate_folder
 
-    accuracy = evaluate_folder(folder, _named(data), split.value)
-    if format is Format.json:
-        _print_json({"accuracy": accuracy, "split": split.value})
+    accuracy = evaluate_folder(folder, _named(data), split)
+    if format == "json":
+        _print_json({"accuracy": accuracy, "split": split})
     else:
-        print(f"accuracy on the {split.value} split: {accuracy:.2f} %")
+        print(f"accuracy on the {split} split: {accuracy:.2f} %")
 
 
 def main() -> None:

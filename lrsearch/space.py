@@ -254,7 +254,7 @@ def _known_metric(key: str, metric: str) -> None:
 def _entries(method: str, entries: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a method with distributions parsed; the method's own where none are given."""
     if entries:
-        return _parse(entries)
+        return {key: _parse(value) for key, value in entries.items()}
     fields = load_method(method).Hyperparameters.model_fields
     return {
         name: search.distribution

@@ -133,7 +133,7 @@ def _compressed(
         return Compressed(rebuild(folder).to(spec.device), Recipe.load(folder / RECIPE))
     architecture = {key: value for key, value in spec.model.items() if key != "weights"}
     task = make_task(dense, splits, architecture=architecture, seed=spec.seed)
-    statistics = _statistics(spec, dense, task)
+    statistics = _statistics(spec, dense, task, gate)
     steps = compress_steps(dense, spec.method, spec.hyperparameters, task, statistics, gate)
     compressed = yield from _reports(steps)
     save_compressed(compressed.model, compressed.recipe, folder)
@@ -150,13 +150,14 @@ def _reports(steps: Generator[Progress, None, Compressed]) -> Generator[Report, 
         yield Report("compress", progress.done, progress.total)
 
 
-def _statistics(spec: TrialSpec, dense: nn.Module, task: Task) -> dict[str, Tensor]:
+def _statistics(spec: TrialSpec, dense: nn.Module, task: Task, gate: DeviceGate) -> dict[str, Tensor]:
     """What the method's trials share, computed by the first of them on shared storage and read by the others."""
     path = Path(spec.cache_folder) / f"{Path(spec.dense_folder).name}-{spec.method}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with _only_process(path.with_suffix(".lock")):
         if not path.exists():
-            statistics = load_method(spec.method).statistics(dense, task)
+            with gate.work():
+                statistics = load_method(spec.method).statistics(dense, task)
             temporary = path.with_suffix(f".{os.getpid()}")
             save_file({key: value.contiguous().cpu() for key, value in statistics.items()}, temporary)
             temporary.replace(path)

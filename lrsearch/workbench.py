@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lrsearch.compression import compress, size_metrics
-from lrsearch.data import load_data
+from lrsearch.data import SplitName, load_data
 from lrsearch.dense import EVALUATION_BATCH, measurement_inputs
 from lrsearch.errors import LrsearchError
 from lrsearch.measure.accuracy import evaluate
@@ -109,7 +109,7 @@ def measure_network(
     }
 
 
-def evaluate_folder(folder: Path, data: Mapping[str, Any], split: str) -> float:
+def evaluate_folder(folder: Path, data: Mapping[str, Any], split: SplitName) -> float:
     """Accuracy in percent of the compressed network in a folder.
 
     Raises:
