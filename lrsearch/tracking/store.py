@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 KEY = "lrsearch.key"
 """The tag by which a run is found again: ``<sweep>``, or ``<sweep>/<number>`` of a trial."""
 
-_FIRST_CONTACT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-_AFTERWARDS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
 """MLflow's own retries would hold a sweep that ends for minutes; the tracker retries by itself."""
+_FIRST_TIMEOUT = "8"
 
 
 def tracking_uri(uri: str | None, storage: Path) -> str:
@@ -49,13 +49,11 @@ def connect(uri: str | None, storage: Path) -> MlflowClient:
 
     where = tracking_uri(uri, storage)
     try:
-        with _environment(_FIRST_CONTACT):
+        with _first_contact():
             client = MlflowClient(tracking_uri=where)
             client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy, requests and MLflow each have their own
         raise LrsearchError(f"MLflow store {where} cannot be opened: {first_line(error)}") from error
-    for name, value in _AFTERWARDS.items():
-        os.environ.setdefault(name, value)
     return client
 
 
@@ -85,14 +83,14 @@ def front_address(uri: str | None, storage: Path, sweep: str, port: int = 5000) 
     """
     client = connect(uri, storage)
     experiment = client.get_experiment_by_name(sweep)
-    found = experiment and client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{sweep}'")
-    if not found:
-        raise LrsearchError(f"MLflow store {tracking_uri(uri, storage)} holds no sweep named {sweep!r}")
-    # Without workflowType MLflow 3 opens its pages for language models.
-    return (
-        f"http://127.0.0.1:{port}/#/experiments/{experiment.experiment_id}/runs/{found[0].info.run_id}"
-        "/artifacts/front/pareto.html?workflowType=machine_learning"
-    )
+    if experiment is not None:
+        for run in client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{sweep}'", max_results=1):
+            # Without workflowType MLflow 3 opens its pages for language models.
+            return (
+                f"http://127.0.0.1:{port}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+                "/artifacts/front/pareto.html?workflowType=machine_learning"
+            )
+    raise LrsearchError(f"MLflow store {tracking_uri(uri, storage)} holds no sweep named {sweep!r}")
 
 
 def first_line(error: BaseException) -> str:
@@ -118,8 +116,9 @@ def _check_database(path: Path) -> None:
     except OSError as error:
         raise LrsearchError(f"storage folder {path.parent} cannot be written: {error.strerror}") from error
     if verdict != "ok":
+        reason = " ".join(verdict.split())
         raise LrsearchError(
-            f"MLflow store {path} is damaged ({verdict}): restore it, or delete it to let resuming rebuild it"
+            f"MLflow store {path} is damaged ({reason}): restore it, or delete it to let resuming rebuild it"
         )
 
 
@@ -130,12 +129,16 @@ def _quieten_migrations() -> None:
 
 
 @contextmanager
-def _environment(defaults: dict[str, str]) -> Iterator[None]:
-    """Set variables that the user has not set, for a while."""
-    added = {name: value for name, value in defaults.items() if name not in os.environ}
-    os.environ.update(added)
+def _first_contact() -> Iterator[None]:
+    """Be patient with a server as a sweep can afford, less so for a moment; the user's own settings win."""
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
+    timeout = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    if os.environ[timeout] != _PATIENCE[timeout]:
+        yield
+        return
+    os.environ[timeout] = _FIRST_TIMEOUT
     try:
         yield
     finally:
-        for name in added:
-            del os.environ[name]
+        os.environ[timeout] = _PATIENCE[timeout]

@@ -13,7 +13,7 @@ from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
 from lrsearch.tracking import entries
 from lrsearch.tracking.mirror import RunMirror
-from lrsearch.tracking.store import KEY
+from lrsearch.tracking.store import KEY, first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -103,7 +103,7 @@ class SweepMirror:
 
     def next_drawing(self) -> float | None:
         """When the front wants to be drawn, on the monotonic clock, or None where it is up to date."""
-        return None if self._front_is_drawn else self._draw_not_before
+        return None if self._front_is_drawn or self._dense is None else self._draw_not_before
 
     def send(self, client: MlflowClient) -> None:
         """Write what MLflow lacks.
@@ -112,15 +112,16 @@ class SweepMirror:
             Exception: MLflow could not be reached; what is unsent is kept for the next call.
         """
         experiment_id = self._experiment_id or self._look_up(client)
-        self._parent.find_or_create(client, experiment_id)
+        parent_id = self._parent.find_or_create(client, experiment_id)
         for child in self._children.values():
             if child.key in self._left_over:
                 child.adopt(client, self._left_over[child.key])
                 del self._left_over[child.key]
             if child.unsent():
                 child.send(client, experiment_id)
-        if not self._front_is_drawn and time.monotonic() >= self._draw_not_before:
-            self._draw_front(client)
+        drawing = self.next_drawing()
+        if drawing is not None and time.monotonic() >= drawing:
+            self._draw_front(client, parent_id)
         if self._parent.unsent():
             self._parent.send(client, experiment_id)
 
@@ -163,15 +164,17 @@ class SweepMirror:
             )
         self._parent.want_tags({_FOLDER: folder})
 
-    def _draw_front(self, client: MlflowClient) -> None:
+    def _draw_front(self, client: MlflowClient, parent_id: str) -> None:
         from lrsearch.tracking.figures import write_front
 
-        if self._dense is None or self._parent.run_id is None:
-            return
+        assert self._dense is not None  # noqa: S101 - next_drawing waits for it
         began = time.monotonic()
         with TemporaryDirectory(prefix="lrsearch-") as folder:
-            write_front(Path(folder), self._info, self._dense, self._records)
-            client.log_artifacts(self._parent.run_id, folder, "front")
+            try:
+                write_front(Path(folder), self._info, self._dense, self._records)
+            except Exception as error:  # a picture is not worth the numbers that come after it
+                _log.warning("the front of sweep %s cannot be drawn: %s", self._info.name, first_line(error))
+            client.log_artifacts(parent_id, folder, "front")
         ended = time.monotonic()
         self._front_is_drawn = True
         self._draw_not_before = ended + max(_FRONT_PACE, 20 * (ended - began))
