@@ -1,0 +1,22 @@
+"""The mathematics of one layer: how it can be factorized, what that costs, and the modules that realise it."""
+
+from lrsearch.factorize.build import build_layer, factorize_layer
+from lrsearch.factorize.cost import LayerCost, layer_cost
+from lrsearch.factorize.grouped_linear import GroupedLinear
+from lrsearch.factorize.layers import LayerShape, find_layers
+from lrsearch.factorize.replace import copy_with, replace_layers, restructure
+from lrsearch.factorize.usage import Call
+
+__all__ = [
+    "Call",
+    "GroupedLinear",
+    "LayerCost",
+    "LayerShape",
+    "build_layer",
+    "copy_with",
+    "factorize_layer",
+    "find_layers",
+    "layer_cost",
+    "replace_layers",
+    "restructure",
+]

@@ -1,0 +1,131 @@
+"""The modules that take a layer's place: plain torch layers in an ``nn.Sequential``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from lrsearch.factorize.grouped_linear import GroupedLinear
+from lrsearch.factorize.layers import Layer, LayerShape
+from lrsearch.factorize.stages import Stage, check_fits, stages
+from lrsearch.factorize.svd import svd_weights
+from lrsearch.factorize.tucker import tucker2_weights
+from lrsearch.recipe import Factorization
+
+
+def build_layer(module: nn.Module, factorization: Factorization) -> nn.Module:
+    """The structure of a factorized layer, its weights still to be loaded; ``module`` itself where it stays dense.
+
+    The stages are ``"0"``, ``"1"``, ... of an ``nn.Sequential``, on the layer's device, in its dtype and mode;
+    they train if its weight does. No random number is drawn.
+
+    Raises:
+        TypeError: the module is no Conv2d or Linear.
+        ValueError: the factorization does not fit the layer.
+    """
+    layer, shape = _layer(module)
+    if factorization.kind == "dense":
+        return module
+    if isinstance(layer, nn.Linear) and factorization.kind == "tucker2":
+        raise ValueError("tucker2 factorizes convolutions, a Linear layer has no kernel")
+    chain = stages(shape, factorization)
+    built = [_stage(layer, stage, bias=layer.bias is not None and stage is chain[-1]) for stage in chain]
+    sequence = nn.Sequential(*built).train(layer.training)
+    for parameter in sequence.parameters():
+        parameter.requires_grad_(layer.weight.requires_grad)
+    if layer.bias is not None:
+        _last_bias(sequence).requires_grad_(layer.bias.requires_grad)
+    return sequence
+
+
+def factorize_layer(module: nn.Module, factorization: Factorization, *, refine: bool = False) -> nn.Module:
+    """The factorized layer with the weights that approximate ``module`` best; ``module`` itself if it stays dense.
+
+    ``svd`` is optimal slice by slice; ``tucker2`` is the truncated higher-order SVD, which ``refine`` improves by
+    alternating least squares (needs tensorly).
+
+    Raises:
+        TypeError: the module is no Conv2d or Linear.
+        ValueError: the factorization does not fit the layer.
+        torch.linalg.LinAlgError: the weight holds numbers that are not finite.
+    """
+    layer, shape = _layer(module)
+    check_fits(shape, factorization)
+    built = build_layer(layer, factorization)
+    if not isinstance(built, nn.Sequential):
+        return built
+    for stage, weight in zip(built, _weights(layer, shape, factorization, refine), strict=True):
+        target = stage.get_parameter("weight")
+        with torch.no_grad():
+            target.copy_(weight.reshape(target.shape))
+    if layer.bias is not None:
+        with torch.no_grad():
+            _last_bias(built).copy_(layer.bias)
+    return built
+
+
+def _weights(layer: Layer, shape: LayerShape, factorization: Factorization, refine: bool) -> tuple[Tensor, ...]:
+    if factorization.kind == "tucker2":
+        r1, r2 = factorization.ranks
+        return tucker2_weights(layer.weight, shape.groups, r1, r2, refine=refine)
+    rank = factorization.ranks[0]
+    return svd_weights(layer.weight, shape.groups, factorization.scheme, factorization.groups, rank)
+
+
+def _layer(module: nn.Module) -> tuple[Layer, LayerShape]:
+    if isinstance(module, nn.Linear):
+        return module, LayerShape(module.out_features, module.in_features)
+    if isinstance(module, nn.Conv2d):
+        height, width = module.kernel_size
+        return module, LayerShape(module.out_channels, module.in_channels, (height, width), module.groups)
+    raise TypeError(f"expected a Conv2d or Linear layer, got {type(module).__name__}")
+
+
+def _last_bias(sequence: nn.Sequential) -> nn.Parameter:
+    return sequence[len(sequence) - 1].get_parameter("bias")
+
+
+def _stage(layer: Layer, stage: Stage, *, bias: bool) -> nn.Module:
+    return _linear(layer, stage, bias=bias) if isinstance(layer, nn.Linear) else _conv(layer, stage, bias=bias)
+
+
+def _linear(layer: nn.Linear, stage: Stage, *, bias: bool) -> nn.Module:
+    options: dict[str, Any] = {"device": layer.weight.device, "dtype": layer.weight.dtype}
+    if stage.groups > 1:
+        return _uninitialized(GroupedLinear, stage.in_channels, stage.out_channels, stage.groups, **options)
+    return _uninitialized(nn.Linear, stage.in_channels, stage.out_channels, bias=bias, **options)
+
+
+def _conv(layer: nn.Conv2d, stage: Stage, *, bias: bool) -> nn.Module:
+    """A stage carries stride, padding and dilation along the axes it owns.
+
+    Padding with zeros, reflections, copies or periods all commute with the other stages, which act on each
+    position alone along this axis and have no bias before the last.
+    """
+    return _uninitialized(
+        nn.Conv2d,
+        stage.in_channels,
+        stage.out_channels,
+        stage.kernel,
+        stride=_owned(layer.stride, stage, 1),
+        padding=layer.padding if isinstance(layer.padding, str) else _owned(layer.padding, stage, 0),
+        dilation=_owned(layer.dilation, stage, 1),
+        groups=stage.groups,
+        bias=bias,
+        padding_mode=layer.padding_mode if any(stage.owns) else "zeros",
+        device=layer.weight.device,
+        dtype=layer.weight.dtype,
+    )
+
+
+def _uninitialized(kind: type[nn.Module], *sizes: Any, **options: Any) -> nn.Module:
+    module: nn.Module = skip_init(kind, *sizes, **options)  # type: ignore[no-untyped-call]
+    return module
+
+
+def _owned(values: tuple[int, ...], stage: Stage, otherwise: int) -> tuple[int, int]:
+    height, width = (value if owned else otherwise for value, owned in zip(values, stage.owns, strict=True))
+    return height, width

@@ -1,0 +1,102 @@
+"""The chain of convolutions that takes a factorized layer's place: their shapes, before any weight is known."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from lrsearch.factorize.layers import LayerShape
+from lrsearch.recipe import Factorization
+
+_POINT = (1, 1)
+
+
+class Stage(NamedTuple):
+    """One convolution of the chain.
+
+    ``owns`` says for height and width whether this stage carries the dense layer's kernel, stride, padding and
+    dilation along that axis; each axis is owned by exactly one stage.
+    """
+
+    in_channels: int
+    out_channels: int
+    kernel: tuple[int, int]
+    groups: int
+    owns: tuple[bool, bool]
+
+    @property
+    def params(self) -> int:
+        """Number of weights."""
+        return self.out_channels * (self.in_channels // self.groups) * self.kernel[0] * self.kernel[1]
+
+
+def stages(shape: LayerShape, factorization: Factorization) -> tuple[Stage, ...]:
+    """The chain of a factorization, from input to output; the last stage has the bias.
+
+    ``dense``: the layer itself. ``svd``: two stages (ALDS supplement A.6) of ``groups`` subspaces for each group
+    of the dense layer, all of the same rank, since a grouped convolution has equal groups. ``tucker2``: 1x1,
+    core, 1x1, the ranks for each group of the dense layer.
+
+    Raises:
+        ValueError: the ranks or subspaces do not fit the layer.
+    """
+    check_fits(shape, factorization)
+    if factorization.kind == "svd":
+        return _svd(shape, factorization.scheme, factorization.groups, factorization.ranks[0])
+    if factorization.kind == "tucker2":
+        return _tucker2(shape, *factorization.ranks)
+    return (Stage(shape.in_channels, shape.out_channels, shape.kernel, shape.groups, (True, True)),)
+
+
+def first_owns(scheme: int) -> tuple[bool, bool]:
+    """Whether the first of two stages owns height and width, for a folding scheme (ALDS supplement A.6)."""
+    return scheme in (0, 2), scheme in (0, 1)
+
+
+def _svd(shape: LayerShape, scheme: int, subspaces: int, rank: int) -> tuple[Stage, ...]:
+    owns = first_owns(scheme)
+    rest = (not owns[0], not owns[1])
+    groups = shape.groups * subspaces
+    return (
+        Stage(shape.in_channels, groups * rank, _kernel(shape, owns), groups, owns),
+        Stage(groups * rank, shape.out_channels, _kernel(shape, rest), shape.groups, rest),
+    )
+
+
+def _tucker2(shape: LayerShape, r1: int, r2: int) -> tuple[Stage, ...]:
+    groups = shape.groups
+    return (
+        Stage(shape.in_channels, groups * r1, _POINT, groups, (False, False)),
+        Stage(groups * r1, groups * r2, shape.kernel, groups, (True, True)),
+        Stage(groups * r2, shape.out_channels, _POINT, groups, (False, False)),
+    )
+
+
+def _kernel(shape: LayerShape, owns: tuple[bool, bool]) -> tuple[int, int]:
+    return shape.kernel[0] if owns[0] else 1, shape.kernel[1] if owns[1] else 1
+
+
+def max_rank(shape: LayerShape, scheme: int, subspaces: int) -> int:
+    """The rank at which an SVD factorization is exact: the smaller side of a slice's folded matrix."""
+    first = _kernel(shape, first_owns(scheme))
+    area = first[0] * first[1]
+    whole = shape.kernel[0] * shape.kernel[1]
+    return min(shape.out_per_group * whole // area, shape.in_per_group // subspaces * area)
+
+
+def check_fits(shape: LayerShape, factorization: Factorization) -> None:
+    """Refuse ranks and subspaces that the layer does not have.
+
+    Raises:
+        ValueError: says which rank or number of subspaces was expected.
+    """
+    kind, ranks, subspaces = factorization.kind, factorization.ranks, factorization.groups
+    if kind == "svd":
+        if subspaces < 1 or shape.in_per_group % subspaces:
+            raise ValueError(f"groups is {subspaces}, expected a divisor of {shape.in_per_group} input channels")
+        limit = max_rank(shape, factorization.scheme, subspaces)
+        if len(ranks) != subspaces or len(set(ranks)) != 1 or not 1 <= ranks[0] <= limit:
+            raise ValueError(f"ranks are {ranks}, expected {subspaces} equal ranks of 1 to {limit}")
+    elif kind == "tucker2":
+        limits = (shape.in_per_group, shape.out_per_group)
+        if len(ranks) != 2 or not all(1 <= rank <= limit for rank, limit in zip(ranks, limits, strict=True)):
+            raise ValueError(f"ranks are {ranks}, expected two of at most {limits[0]} and {limits[1]}")

@@ -1,0 +1,83 @@
+"""Singular value decompositions of a layer's weight, sliced into subspaces and folded by any scheme.
+
+Source: ALDS, "Compressing Neural Networks: Towards Determining the Optimal Layer-wise Decomposition" (2021),
+section 2.1 and supplement A.3, A.6.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lrsearch.factorize.stages import first_owns
+
+# Axes of a weight seen as (group, out, subspace, in, height, width).
+_GROUP, _OUT, _SUBSPACE, _IN, _HEIGHT, _WIDTH = range(6)
+
+
+def fold(weight: Tensor, groups: int, scheme: int, subspaces: int) -> Tensor:
+    """The matrices whose low-rank approximations make up a factorization.
+
+    Args:
+        weight: (S, C / groups, height, width), or (S, C) of a Linear layer.
+        groups: of the dense layer.
+        scheme: which kernel axes go to the columns: 0 both, 1 the width, 2 the height, 3 neither.
+        subspaces: number of slices of consecutive input channels in each group; divides C / groups.
+
+    Returns:
+        (groups, subspaces, rows, columns): rows are output channels and the kernel axes of the second stage,
+        columns are a slice's input channels and the kernel axes of the first.
+    """
+    out_channels, in_channels = weight.shape[:2]
+    height, width = weight.shape[2:] if weight.dim() == 4 else (1, 1)
+    cells = weight.reshape(groups, out_channels // groups, subspaces, in_channels // subspaces, height, width)
+    owns = first_owns(scheme)
+    columns = [axis for axis, owned in zip((_HEIGHT, _WIDTH), owns, strict=True) if owned]
+    rows = [axis for axis in (_HEIGHT, _WIDTH) if axis not in columns]
+    ordered = cells.permute(_GROUP, _SUBSPACE, _OUT, *rows, _IN, *columns)
+    row_count = out_channels // groups
+    for axis in rows:
+        row_count *= cells.shape[axis]
+    return ordered.reshape(groups, subspaces, row_count, -1)
+
+
+def singular_values(weight: Tensor, groups: int, scheme: int, subspaces: int) -> Tensor:
+    """Singular values of every folded slice, without vectors, in double precision.
+
+    They are the square roots of the eigenvalues of the smaller Gram matrix, which is several times faster than
+    an SVD; values below about 1e-8 of the largest are rounding.
+
+    Returns:
+        (groups, subspaces, min(rows, columns)), descending.
+    """
+    matrices = fold(weight.detach().to(torch.float64), groups, scheme, subspaces)
+    if matrices.shape[-2] > matrices.shape[-1]:
+        matrices = matrices.mT
+    squares: Tensor = torch.linalg.eigvalsh(matrices @ matrices.mT)
+    return squares.clamp_min(0).sqrt().flip(-1)
+
+
+def svd_weights(weight: Tensor, groups: int, scheme: int, subspaces: int, rank: int) -> tuple[Tensor, Tensor]:
+    """The weights of the two stages that approximate ``weight`` best, slice by slice, in Frobenius and 2-norm.
+
+    The singular values are split evenly, square root to either side (Hajimolahoseini et al. 2024, eq. 3), so
+    that both stages train at the same pace.
+
+    Returns:
+        (first, second) of the shapes that ``stages`` gives, in the weight's dtype, and 4-dimensional even for a
+        Linear layer.
+    """
+    exact = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
+    left, values, right = torch.linalg.svd(fold(exact, groups, scheme, subspaces), full_matrices=False)
+    root = values[..., :rank].sqrt()
+    left, right = left[..., :rank] * root[..., None, :], right[..., :rank, :] * root[..., :, None]
+
+    height, width = weight.shape[2:] if weight.dim() == 4 else (1, 1)
+    owns = first_owns(scheme)
+    first_kernel = (height if owns[0] else 1, width if owns[1] else 1)
+    second_kernel = (height // first_kernel[0], width // first_kernel[1])
+    out_per_group = weight.shape[0] // groups
+    first = right.reshape(groups * subspaces * rank, weight.shape[1] // subspaces, *first_kernel)
+    second = left.reshape(groups, subspaces, out_per_group, *second_kernel, rank).permute(0, 2, 1, 5, 3, 4)
+    second = second.reshape(weight.shape[0], subspaces * rank, *second_kernel)
+    return first.to(weight.dtype), second.to(weight.dtype)

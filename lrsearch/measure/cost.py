@@ -1,0 +1,47 @@
+"""Parameters and FLOPs of a whole network."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from lrsearch.measure.modes import evaluation_mode
+
+
+class Cost(NamedTuple):
+    """The size of a network.
+
+    ``params``: all parameters, biases and batch norm included, shared ones once. ``flops``: of one forward
+    pass on the example input, two for each multiply-add of convolutions and matrix products; None without input.
+    """
+
+    params: int
+    flops: int | None
+
+
+def count_cost(model: nn.Module, example_input: Tensor | None) -> Cost:
+    """Count a network's parameters and, with an example input, the FLOPs that it takes.
+
+    Modes, batch-norm statistics and random state are left as they were.
+    """
+    params = sum(parameter.numel() for parameter in model.parameters())
+    if example_input is None:
+        return Cost(params, None)
+    devices = [example_input.device] if example_input.is_cuda else []
+    # The counter does not see into the fused kernels of attention's fast path.
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with (
+            evaluation_mode(model),
+            torch.random.fork_rng(devices),
+            torch.no_grad(),
+            FlopCounterMode(display=False) as counter,
+        ):
+            model(example_input)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+    return Cost(params, int(counter.get_total_flops()))

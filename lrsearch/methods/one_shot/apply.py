@@ -1,0 +1,63 @@
+"""The last step: a network and a factorization for each layer in, the compressed network and its recipe out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lrsearch.errors import LrsearchError
+from lrsearch.factorize import copy_with, factorize_layer
+from lrsearch.methods.base import Compressed, Progress, Task
+from lrsearch.recipe import Factorization, Recipe
+
+
+def apply(
+    model: nn.Module,
+    task: Task,
+    method: str,
+    chosen: Mapping[str, Factorization],
+    dense: Mapping[str, str],
+    *,
+    refine: bool = False,
+) -> Generator[Progress, None, Compressed]:
+    """Factorize the layers one by one, yielding after each; the model stays untouched.
+
+    Args:
+        model: the dense network.
+        task: gives the recipe its architecture.
+        method: the method's name, for the recipe.
+        chosen: the factorization of each layer that has a choice.
+        dense: the reason of each layer that has none.
+        refine: see ``factorize_layer``.
+
+    Raises:
+        LrsearchError: a layer's weight is not finite.
+    """
+    replaced = [name for name, factorization in chosen.items() if factorization.kind != "dense"]
+    layers = {}
+    for done, name in enumerate(replaced, start=1):
+        finite_weight(model, name)
+        layers[name] = factorize_layer(model.get_submodule(name), chosen[name], refine=refine)
+        yield Progress(done, len(replaced))
+    if not replaced:
+        yield Progress(1, 1)
+    reasons = {name: Factorization(kind="dense", reason=reason) for name, reason in dense.items()}
+    factorizations = {**chosen, **reasons}
+    ordered = {name: factorizations[name] for name, _ in model.named_modules() if name in factorizations}
+    return Compressed(copy_with(model, layers), Recipe(architecture=task.architecture, method=method, layers=ordered))
+
+
+def finite_weight(model: nn.Module, name: str) -> Tensor:
+    """The weight of a layer that is to be decomposed.
+
+    Raises:
+        LrsearchError: it holds numbers that are not finite.
+    """
+    weight = model.get_submodule(name).get_parameter("weight")
+    if not bool(torch.isfinite(weight).all()):
+        raise LrsearchError(
+            f"the weight of layer {name!r} holds numbers that are not finite, expected a trained network"
+        )
+    return weight

@@ -1,0 +1,144 @@
+"""Vanilla low-rank decomposition: Tucker-2 for convolutions, SVD for 1x1 convolutions and Linear layers.
+
+Source: Hajimolahoseini, Ahmed, Wen, Liu, "Accelerating the Low-Rank Decomposed Models" (2024), eqs. 1-7. Every layer
+is made ``alpha`` times smaller; with a budget, the alpha that the budget allows is found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from lrsearch.distributions import Uniform
+from lrsearch.factorize import LayerShape, find_layers, layer_cost
+from lrsearch.methods import base
+from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
+from lrsearch.methods.one_shot.apply import apply
+from lrsearch.methods.one_shot.candidates import NOT_SMALLER, Family, LayerTable, is_smaller, svd
+from lrsearch.methods.one_shot.cap import DENSE, Cap, make_cap
+from lrsearch.recipe import Factorization
+
+_ALPHA = 2.0
+
+
+class Tucker:
+    """The method ``tucker``."""
+
+    class Hyperparameters(base.Hyperparameters):
+        """What ``tucker`` can be told."""
+
+        budget: Budget | None = None
+        """The fraction of parameters or FLOPs to keep, instead of ``alpha``."""
+        alpha: Annotated[Annotated[float, Field(ge=1)] | None, Search(Uniform(1.5, 10.0, log=True))] = None
+        """How many times smaller each layer becomes; 2 where neither ``alpha`` nor ``budget`` is given."""
+        beta: Annotated[float, Field(gt=0)] = 1.0
+        """Output-side rank over input-side rank of a Tucker decomposition."""
+        stem: bool = False
+        """Whether the first convolution is decomposed too."""
+        refine: bool = False
+        """Improve each Tucker decomposition by alternating least squares (higher-order orthogonal iteration)."""
+
+        @model_validator(mode="after")
+        def _one_size(self) -> Tucker.Hyperparameters:
+            if self.alpha is not None and self.budget is not None:
+                raise ValueError("expected alpha or budget, got both")
+            return self
+
+    def starting_points(self) -> list[dict[str, Any]]:
+        """Layers of half and of a quarter of their size."""
+        return [{"alpha": 2.0}, {"alpha": 4.0}]
+
+    def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
+        """Nothing: ranks follow from shapes."""
+        return {}
+
+    def compress(
+        self, model: nn.Module, task: Task, hyperparameters: Hyperparameters, statistics: Mapping[str, Tensor]
+    ) -> Generator[Progress, None, Compressed]:
+        """Set every layer's ranks from its shape, then decompose them one by one.
+
+        Raises:
+            BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
+        """
+        layers, dense = find_layers(model, task.example_input)
+        if not hyperparameters.stem:
+            dense |= _stem(model, layers)
+        layers = {name: shape for name, shape in layers.items() if name not in dense}
+        beta = hyperparameters.beta
+        cap = None
+        if hyperparameters.budget is None:
+            alpha = hyperparameters.alpha or _ALPHA
+            chosen = {name: vanilla(shape, alpha, beta) for name, shape in layers.items()}
+        else:
+            cap = make_cap(model, layers, hyperparameters.budget, task)
+            chosen = _within_budget(layers, cap, beta)
+        compressed = yield from apply(model, task, "tucker", chosen, dense, refine=hyperparameters.refine)
+        if cap is not None:
+            cap.verify(compressed.model, task)
+        return compressed
+
+
+def vanilla(shape: LayerShape, alpha: float, beta: float = 1.0) -> Factorization:
+    """The factorization that makes a layer ``alpha`` times smaller, or dense where none is smaller.
+
+    For 1x1 the rank is CS / (alpha (C + S)); otherwise r2 = beta r1 with r1 the positive root of
+    beta k^2 r1^2 + (C + beta S) r1 - C S k^2 / alpha = 0 (eq. 7). Ranks are rounded down, to 1 at least. In a
+    grouped convolution C and S are those of one group.
+    """
+    inputs, outputs, area = shape.in_per_group, shape.out_per_group, math.prod(shape.kernel)
+    if area == 1:
+        rank = inputs * outputs / (alpha * (inputs + outputs))
+    else:
+        linear, constant = inputs + beta * outputs, inputs * outputs * area / alpha
+        rank = (math.sqrt(linear**2 + 4 * beta * area * constant) - linear) / (2 * beta * area)
+    factorization = _of_rank(shape, min(max(1, math.floor(rank)), inputs), beta)
+    if is_smaller(layer_cost(shape, factorization), layer_cost(shape, DENSE)):
+        return factorization
+    return Factorization(kind="dense", reason=NOT_SMALLER)
+
+
+def _of_rank(shape: LayerShape, rank: int, beta: float) -> Factorization:
+    if shape.kernel == (1, 1):
+        return svd(0, 1, rank)
+    return Factorization(kind="tucker2", ranks=(rank, min(max(1, math.floor(beta * rank)), shape.out_per_group)))
+
+
+def _within_budget(layers: Mapping[str, LayerShape], cap: Cap, beta: float) -> dict[str, Factorization]:
+    """The ranks of the smallest common alpha that the budget allows, then single layers' next ranks that fit.
+
+    A layer's error is the fraction of its parameters that is removed, 1 - 1/alpha; so that minimising the
+    largest error is minimising the common alpha.
+    """
+    tables = {name: _table(shape, cap, beta) for name, shape in layers.items()}
+    chosen = cap.allocate([table.candidates for table in tables.values()], "max")
+    return {name: table.factorization(index) for (name, table), index in zip(tables.items(), chosen, strict=True)}
+
+
+def _table(shape: LayerShape, cap: Cap, beta: float) -> LayerTable:
+    dense = layer_cost(shape, DENSE)
+    members, costs = [], []
+    limit = shape.in_per_group if shape.kernel != (1, 1) else min(shape.in_per_group, shape.out_per_group)
+    for rank in range(1, limit + 1):
+        member = _of_rank(shape, rank, beta)
+        cost = layer_cost(shape, member)
+        if not is_smaller(cost, dense):
+            break
+        members.append(member)
+        costs.append(cost)
+    removed = np.array([1 - cost.params / dense.params for cost in costs])
+    units = np.array([cap.unit(cost) for cost in costs], dtype=np.int64)
+    return LayerTable(cap.unit(dense), [Family(0, removed, units, members.__getitem__)])
+
+
+def _stem(model: nn.Module, layers: Mapping[str, LayerShape]) -> dict[str, str]:
+    """The first convolution of the network, which the paper leaves dense."""
+    convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
+    return {name: "it is the stem, the network's first convolution" for name in convolutions[:1] if name in layers}
+
+
+METHOD = Tucker()
