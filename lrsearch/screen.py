@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +148,11 @@ class SweepScreen:
         self._running[number] = (method, short(hyperparameters), None)
 
     def trial_reported(self, number: int, report: Report) -> None:
-        """Update its line."""
+        """Update its line; what was measured before retraining stays in it."""
         if number in self._running:
-            method, text, _ = self._running[number]
-            self._running[number] = (method, text, report)
+            method, text, earlier = self._running[number]
+            known = earlier.metrics if earlier else {}
+            self._running[number] = (method, text, replace(report, metrics={**known, **report.metrics}))
 
     def trial_finished(self, record: TrialRecord, epochs: Sequence[dict[str, float]], folder: Path) -> None:
         """Remove its line, and say how it ended unless it ended in an earlier run."""
