@@ -31,7 +31,7 @@ _DENSE = """
 _READING = """
 **How to read this sweep**
 - Artifacts: `front/pareto.html` shows every trial beside the dense network, `front/front.csv` is the front.
-- The front as runs: filter with `tags."lrsearch.pareto" = 'true'`.
+- The front as runs: filter with `tags."lrsearch.pareto" = 'true'` and sort by `accuracy`.
 - `hypervolume` and `front_size` over the number of finished trials say whether more trials still help.
 - Hyperparameters are metrics too, to be compared: `metrics."hp.budget.params" < 0.5`.
 - `accuracy` is of the validation split, which the search sees; `test_accuracy`, of the front alone, is not.

@@ -16,7 +16,7 @@ _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif
 _TEMPLATE = Path(__file__).with_suffix(".html")
 _PLOTLY = {"responsive": True, "displaylogo": False, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
 _TEXT_COLUMNS = ("method", "hyperparameters")
-_COLUMNS = ("trial", *_TEXT_COLUMNS, "accuracy, %", "CR-P, %", "CR-F, %", "speed-up", "images/s")
+_COLUMNS = ("trial", "method", "accuracy, %", "CR-P, %", "CR-F, %", "speed-up", "images/s", "hyperparameters")
 
 
 def write_page(path: Path, view: FrontView) -> None:
@@ -63,7 +63,7 @@ def _figure(panel: Panel, colours: Mapping[str, str]) -> Any:
             "font": {"color": _INK},
             "align": "left",
         },
-        "xaxis": {**axis, "title": {"text": panel.x.title}},
+        "xaxis": {**axis, "nticks": 8, "title": {"text": panel.x.title}},
         "yaxis": {**axis, "title": {"text": panel.y.title}, "range": panel.y_range()},
     }
     return Figure(traces, layout)
@@ -130,7 +130,7 @@ def _legend_entry(method: str, colour: str) -> str:
 
 
 def _dense_row(dense: DenseRecord) -> str:
-    cells = ["", "★ dense", "", f"{dense.accuracy:.2f}", "0.0", "0.0", "1.00×", f"{dense.throughput:,.0f}"]
+    cells = ["", "★ dense", f"{dense.accuracy:.2f}", "0.0", "0.0", "1.00×", f"{dense.throughput:,.0f}", ""]
     return _cells(cells, "reference")
 
 
@@ -142,12 +142,12 @@ def _row(record: TrialRecord, colour: str) -> str:
         [
             str(record.number),
             f'<i class="dot" style="background:{colour}"></i>{escape(record.method)}',
-            escape(hyperparameter_text(record.hyperparameters)),
             _number(record.accuracy, ".2f"),
             _number(record.cr_p, ".1f"),
             _number(record.cr_f, ".1f"),
             speedup,
             _number(record.throughput, ",.0f"),
+            escape(hyperparameter_text(record.hyperparameters)),
         ]
     )
 

@@ -17,7 +17,7 @@ def write_picture(path: Path, view: FrontView) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(
-        figsize=(max(8.6, 0.8 + 4.9 * len(view.panels)), 4.9), dpi=150, layout="constrained", facecolor="white"
+        figsize=(max(9.2, 0.8 + 4.9 * len(view.panels)), 4.9), dpi=150, layout="constrained", facecolor="white"
     )
     FigureCanvasAgg(figure)
     all_axes = figure.subplots(1, len(view.panels), sharey=True, squeeze=False)[0]
@@ -25,7 +25,7 @@ def write_picture(path: Path, view: FrontView) -> None:
         _draw(axes, panel, view.colours)
     all_axes[0].set_ylabel(view.panels[0].y.title, color=_INK)
     figure.suptitle(f"{view.title}\n", x=0.012, ha="left", fontsize=14, fontweight="bold", color=_INK)
-    figure.text(0.012, 0.915, view.subtitle, fontsize=9.5, color=_PALE, va="center")
+    figure.text(0.012, 0.915, view.subtitle, fontsize=9, color=_PALE, va="center")
     handles = {label: h for axes in all_axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(
         handles.values(),

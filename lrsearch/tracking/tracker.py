@@ -134,7 +134,7 @@ class Tracker:
             problem = _send(mirror, self._client)
             if not problem:
                 return
-            if time.monotonic() > deadline:
+            if attempt == _PATIENCE - 1 or time.monotonic() > deadline:
                 break
             time.sleep(_PACE * 2**attempt)
         _log.warning(
