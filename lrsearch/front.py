@@ -70,9 +70,7 @@ def is_feasible(record: TrialRecord, constraints: Mapping[str, float]) -> bool:
     return all(_keeps(_finite(getattr(record, name)), name, bound) for name, bound in constraints.items())
 
 
-def mark_front(
-    records: Sequence[TrialRecord], objectives: Mapping[str, str], constraints: Mapping[str, float]
-) -> None:
+def mark_front(records: Sequence[TrialRecord], objectives: Mapping[str, str], constraints: Mapping[str, float]) -> None:
     """Set ``pareto`` of each record: non-dominated among the complete, feasible trials.
 
     A trial that lacks an objective, or has one that is not finite, is never on the front.
@@ -82,9 +80,7 @@ def mark_front(
         objectives: metric name -> ``"max"`` or ``"min"``.
         constraints: metric name -> bound, see ``is_feasible``.
     """
-    candidates = [
-        record for record in records if record.state == "complete" and is_feasible(record, constraints)
-    ]
+    candidates = [record for record in records if record.state == "complete" and is_feasible(record, constraints)]
     points = {
         id(record): point
         for record in candidates

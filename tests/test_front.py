@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from lrsearch.front import gain, hypervolume, is_feasible, mark_front, pareto_mask
 from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
 
-DENSE = DenseRecord(
-    params=1000, flops=20_000, accuracy=98.0, test_accuracy=97.5, throughput=500.0, seconds=9.0
-)
+DENSE = DenseRecord(params=1000, flops=20_000, accuracy=98.0, test_accuracy=97.5, throughput=500.0, seconds=9.0)
 
 
 @st.composite
@@ -37,9 +35,7 @@ def covered_cells(points, reference):
 
 @given(st.data(), point_sets())
 def test_mask_is_the_definition(data, points):
-    directions = data.draw(
-        st.lists(st.sampled_from(["max", "min"]), min_size=len(points[0]), max_size=len(points[0]))
-    )
+    directions = data.draw(st.lists(st.sampled_from(["max", "min"]), min_size=len(points[0]), max_size=len(points[0])))
     expected = [not any(dominates(other, p, directions) for other in points) for p in points]
     assert pareto_mask(points, directions) == expected
 
