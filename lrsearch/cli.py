@@ -167,17 +167,20 @@ def front(
 
 @app.command()
 def ui(
-    name: Annotated[str | None, typer.Argument(help="Name of a sweep with a tracking URI of its own.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a sweep, to print the address of its front.")] = None,
     storage: Storage = DEFAULT_STORAGE,
     port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000,
 ) -> None:
     """Start the MLflow UI on the sweep's store, on localhost."""
     from lrsearch import sweeps
-    from lrsearch.tracking import ui_command
+    from lrsearch.tracking import front_address, ui_command
 
     uri, folder = sweeps.tracking_location(name, storage)
     command = ui_command(uri, folder, port)
-    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl+C to stop)", flush=True)
+    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl+C to stop)")
+    if name:
+        print(f"the front: {front_address(uri, folder, name, port)}")
+    sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606 - fixed program, arguments without a shell
 
 
@@ -335,7 +338,7 @@ def _print_outcome(console: Console, results: Any, storage: str) -> None:
             soft_wrap=True,
         )
         sys.exit(130)
-    console.print(f"next: lrsearch ui{where}", highlight=False, soft_wrap=True)
+    console.print(f"next: lrsearch ui {results.name}{where}", highlight=False, soft_wrap=True)
 
 
 def _settings(settings: list[str] | None) -> dict[str, str]:

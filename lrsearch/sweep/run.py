@@ -199,7 +199,8 @@ def _ray(address: str | None) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         raise LrsearchError(f"Ray could not be reached at {address or 'this machine'}: {error}") from error
     try:
-        yield
+        with _terminate_as_interrupt():  # again: starting Ray installs a handler that aborts
+            yield
     finally:
         ray.shutdown()
 

@@ -1,0 +1,218 @@
+"""A trial runs without Ray, Optuna or MLflow, says what it does, and goes on where it was stopped."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lrsearch import rebuild
+from lrsearch.dense import DenseSpec, load_dense_model, prepare_dense
+from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedError
+from lrsearch.measure.cost import count_cost
+from lrsearch.recipe import Recipe
+from lrsearch.training import TrainingConfig, read_history
+from lrsearch.trial import TrialSpec, evaluate_test, failure_reason, read_result, run_trial
+
+MODEL = {"name": "digits_resnet", "width": 8}
+DATA = {"name": "digits"}
+
+
+@pytest.fixture(scope="module")
+def dense_folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dense")
+    config = TrainingConfig(epochs=2).model_dump(mode="json")
+    spec = DenseSpec(MODEL, DATA, config, 0, "cpu", 1, 16, 0.1)
+    reports = list(prepare_dense(spec, folder))
+    assert [(report.stage, report.done, report.total) for report in reports] == [("retrain", 1, 2), ("retrain", 2, 2)]
+    return folder
+
+
+@pytest.fixture
+def spec(dense_folder, tmp_path):
+    return TrialSpec(
+        number=0,
+        method="alds",
+        hyperparameters={"budget": {"params": 0.5}},
+        model=MODEL,
+        data=DATA,
+        retrain=TrainingConfig(epochs=3, lr=0.02).model_dump(mode="json"),
+        seed=7,
+        device="cpu",
+        threads=1,
+        measure_batch=16,
+        measure_seconds=0.1,
+        dense_folder=str(dense_folder),
+        cache_folder=str(tmp_path / "cache"),
+    )
+
+
+def weights(folder):
+    return rebuild(folder).state_dict()
+
+
+def assert_same_weights(one, other):
+    for key, value in weights(one).items():
+        torch.testing.assert_close(value, weights(other)[key], rtol=0, atol=0)
+
+
+def test_dense_network_is_trained_once(dense_folder):
+    written = (dense_folder / "weights.safetensors").stat().st_mtime_ns
+    spec = DenseSpec(MODEL, DATA, {}, 0, "cpu", 1, 16, 0.1)
+
+    assert list(prepare_dense(spec, dense_folder)) == []
+    assert (dense_folder / "weights.safetensors").stat().st_mtime_ns == written
+
+
+def test_dense_key_depends_on_all_that_the_network_depends_on(tmp_path):
+    spec = DenseSpec(MODEL, DATA, TrainingConfig().model_dump(mode="json"), 0, "cpu", 1, 16, 0.1)
+    weights_file = tmp_path / "w.pt"
+    weights_file.write_bytes(b"1")
+    loaded = replace(spec, model=MODEL | {"weights": str(weights_file)})
+
+    keys = {
+        spec.key(),
+        replace(spec, seed=1).key(),
+        replace(spec, model=MODEL | {"width": 9}).key(),
+        replace(spec, data=DATA | {"seed": 1}).key(),
+        replace(spec, train=TrainingConfig(lr=0.2).model_dump(mode="json")).key(),
+        loaded.key(),
+    }
+    assert len(keys) == 6
+    assert replace(spec, threads=2, device="cuda").key() == spec.key()
+    weights_file.write_bytes(b"2")
+    assert loaded.key() not in keys
+
+
+def test_reports_stages_and_leaves_a_result(spec, tmp_path):
+    reports = list(run_trial(spec, tmp_path / "t"))
+
+    stages = [report.stage for report in reports]
+    assert stages[0] == "compress" and stages[-5:] == ["measure", "retrain", "retrain", "retrain", "done"]
+    result = read_result(tmp_path / "t")
+    assert result["state"] == "complete"
+    assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2, 3]
+    metrics, dense = result["metrics"], json.loads((tmp_path / spec.dense_folder / "dense.json").read_text())
+    assert metrics["accuracy"] == result["epochs"][-1]["accuracy"]
+    assert metrics["accuracy_drop"] == pytest.approx(dense["accuracy"] - metrics["accuracy"])
+    assert metrics["throughput"] == pytest.approx(metrics["speedup"] * dense["throughput"])
+    model = rebuild(tmp_path / "t")
+    cost = count_cost(model, torch.zeros(1, 1, 8, 8))
+    assert (cost.params, cost.flops) == (metrics["params"], metrics["flops"])
+    assert metrics["cr_p"] == pytest.approx(100 * (1 - cost.params / dense["params"])) and metrics["cr_p"] >= 50
+    provenance = result["provenance"]
+    assert provenance["spec"]["seed"] == 7 and provenance["torch"] == torch.__version__
+
+
+def test_same_spec_gives_the_same_network(spec, tmp_path):
+    for name in ("one", "other"):
+        list(run_trial(spec, tmp_path / name))
+
+    assert Recipe.load(tmp_path / "one" / "recipe.json") == Recipe.load(tmp_path / "other" / "recipe.json")
+    assert_same_weights(tmp_path / "one", tmp_path / "other")
+    list(run_trial(replace(spec, seed=8), tmp_path / "third"))
+    with pytest.raises(AssertionError):
+        assert_same_weights(tmp_path / "one", tmp_path / "third")
+
+
+@pytest.mark.parametrize("stage", ["compress", "measure", "retrain"])
+def test_stopped_trial_goes_on_where_it_was(spec, tmp_path, stage):
+    list(run_trial(spec, tmp_path / "whole"))
+    stopped = run_trial(spec, tmp_path / "stopped")
+    for report in stopped:
+        if report.stage == stage:
+            break
+    stopped.close()
+    recipe = tmp_path / "stopped" / "recipe.json"
+    compressed = recipe.stat().st_mtime_ns if recipe.exists() else None
+    measured = tmp_path / "stopped" / "measured.json"
+    figures = measured.read_text() if measured.exists() else None
+    torch.rand(3)  # a resumed process has another global random state
+
+    reports = list(run_trial(spec, tmp_path / "stopped"))
+
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    if stage != "compress":
+        assert "compress" not in [report.stage for report in reports]
+        assert compressed is not None and measured.read_text() == figures
+    if stage == "retrain":
+        assert [report.done for report in reports if report.stage == "retrain"] == [2, 3]
+
+
+def test_without_retraining_accuracy_is_that_of_the_compressed_network(spec, tmp_path):
+    once = replace(spec, retrain=TrainingConfig(epochs=0).model_dump(mode="json"))
+
+    reports = list(run_trial(once, tmp_path / "t"))
+
+    result = read_result(tmp_path / "t")
+    assert result["epochs"] == []
+    assert result["metrics"]["accuracy"] == result["metrics"]["compressed_accuracy"]
+    assert reports[-1].metrics == result["metrics"]
+
+
+def test_statistics_are_computed_once_for_all_trials(spec, tmp_path, monkeypatch):
+    list(run_trial(spec, tmp_path / "first"))
+    monkeypatch.setattr("lrsearch.methods.alds.Alds.statistics", lambda *_: pytest.fail("computed again"))
+
+    list(run_trial(replace(spec, hyperparameters={"budget": {"params": 0.3}}), tmp_path / "second"))
+
+
+def test_test_split_is_evaluated_once(spec, tmp_path, monkeypatch):
+    list(run_trial(spec, tmp_path / "t"))
+
+    accuracy = evaluate_test(spec, tmp_path / "t")
+
+    assert 0 < accuracy <= 100
+    monkeypatch.setattr("lrsearch.trial.evaluate", lambda *_: pytest.fail("evaluated again"))
+    assert evaluate_test(spec, tmp_path / "t") == accuracy
+
+
+def test_unreachable_budget_says_what_can_be_reached(spec, tmp_path):
+    small = replace(spec, hyperparameters={"budget": {"params": 0.001}})
+
+    with pytest.raises(BudgetUnreachableError, match="smallest") as caught:
+        list(run_trial(small, tmp_path / "t"))
+
+    reachable = replace(spec, hyperparameters={"budget": {"params": caught.value.smallest}})
+    list(run_trial(reachable, tmp_path / "reachable"))
+
+
+def test_diverging_retraining_is_a_failure_with_a_reason(spec, tmp_path):
+    wild = replace(spec, retrain=TrainingConfig(epochs=2, lr=1e12, schedule="constant").model_dump(mode="json"))
+
+    with pytest.raises(TrialFailedError, match="loss is"):
+        list(run_trial(wild, tmp_path / "t"))
+
+
+def test_damaged_checkpoint_is_named(spec, tmp_path):
+    trial = run_trial(spec, tmp_path / "t")
+    next(report for report in trial if report.stage == "retrain")
+    trial.close()
+    checkpoint = tmp_path / "t" / "checkpoint.pt"
+    assert len(read_history(checkpoint)) == 1
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+
+    with pytest.raises(LrsearchError, match=r"checkpoint\.pt"):
+        list(run_trial(spec, tmp_path / "t"))
+
+
+def test_damaged_dense_weights_are_named(spec, tmp_path):
+    (tmp_path / "dense").mkdir()
+    (tmp_path / "dense" / "weights.safetensors").write_bytes(b"\0" * 99)
+
+    with pytest.raises(LrsearchError, match=r"weights\.safetensors"):
+        load_dense_model(MODEL, tmp_path / "dense", torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (LrsearchError("budget is too small"), "budget is too small"),
+        (torch.OutOfMemoryError("CUDA out of memory.\nTried"), "out of memory: CUDA out of memory. Tried"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: DefaultCPUAllocator:"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_failures_are_one_line(error, reason):
+    assert failure_reason(error).startswith(reason)
+    assert "\n" not in failure_reason(error)
