@@ -26,8 +26,7 @@ class GroupedLinear(nn.Module):
         self.out_features = out_features
         self.groups = groups
         self.weight = nn.Parameter(torch.empty(out_features, in_features // groups, device=device, dtype=dtype))
-        if device is None or torch.device(device).type != "meta":
-            nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_features) to (..., out_features)."""

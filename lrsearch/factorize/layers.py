@@ -104,8 +104,8 @@ def _reasons_in_structure(model: nn.Module, modules: dict[str, Layer]) -> dict[s
             reason = "it is the whole network, with no place to put a replacement"
         elif places[id(module)] > 1:
             reason = "the layer stands in several places of the network"
-        elif users[id(weight)] > 1:
-            reason = "its weight is shared with another module"
+        elif any(users[id(parameter)] > 1 for parameter in module.parameters(recurse=False)):
+            reason = "it shares a parameter with another module"
         elif id(module) in fused:
             reason = f"{fused[id(module)]} reads its weight directly"
         elif _overrides_forward(module):

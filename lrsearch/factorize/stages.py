@@ -83,6 +83,13 @@ def max_rank(shape: LayerShape, scheme: int, subspaces: int) -> int:
     return min(shape.out_per_group * whole // area, shape.in_per_group // subspaces * area)
 
 
+def max_tucker_ranks(shape: LayerShape) -> tuple[int, int]:
+    """The ranks (r1, r2) at which a Tucker-2 factorization is exact: those of the weight's unfoldings, at most."""
+    area = shape.kernel[0] * shape.kernel[1]
+    inputs, outputs = shape.in_per_group, shape.out_per_group
+    return min(inputs, outputs * area), min(outputs, inputs * area)
+
+
 def check_fits(shape: LayerShape, factorization: Factorization) -> None:
     """Refuse ranks and subspaces that the layer does not have.
 
@@ -97,6 +104,6 @@ def check_fits(shape: LayerShape, factorization: Factorization) -> None:
         if len(ranks) != subspaces or len(set(ranks)) != 1 or not 1 <= ranks[0] <= limit:
             raise ValueError(f"ranks are {ranks}, expected {subspaces} equal ranks of 1 to {limit}")
     elif kind == "tucker2":
-        limits = (shape.in_per_group, shape.out_per_group)
+        limits = max_tucker_ranks(shape)
         if len(ranks) != 2 or not all(1 <= rank <= limit for rank, limit in zip(ranks, limits, strict=True)):
             raise ValueError(f"ranks are {ranks}, expected two of at most {limits[0]} and {limits[1]}")

@@ -18,8 +18,8 @@ def tucker2_weights(
     Args:
         weight: (S, C / groups, height, width).
         groups: of the dense layer.
-        r1: input-side rank for each group, at most C / groups.
-        r2: output-side rank for each group, at most S / groups.
+        r1: input-side rank for each group, at most that of the unfolding along the input channels.
+        r2: output-side rank for each group, likewise.
         refine: improve the truncated higher-order SVD by alternating least squares (HOOI, by tensorly).
 
     Returns:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lrsearch.distributions import Uniform
 from lrsearch.factorize import LayerShape, find_layers, layer_cost
+from lrsearch.factorize.stages import max_rank, max_tucker_ranks
 from lrsearch.methods import base
 from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
 from lrsearch.methods.one_shot.apply import apply
@@ -96,7 +97,7 @@ def vanilla(shape: LayerShape, alpha: float, beta: float = 1.0) -> Factorization
     else:
         linear, constant = inputs + beta * outputs, inputs * outputs * area / alpha
         rank = (math.sqrt(linear**2 + 4 * beta * area * constant) - linear) / (2 * beta * area)
-    factorization = _of_rank(shape, min(max(1, math.floor(rank)), inputs), beta)
+    factorization = _of_rank(shape, min(max(1, math.floor(rank)), _max_rank(shape)), beta)
     if is_smaller(layer_cost(shape, factorization), layer_cost(shape, DENSE)):
         return factorization
     return Factorization(kind="dense", reason=NOT_SMALLER)
@@ -105,7 +106,11 @@ def vanilla(shape: LayerShape, alpha: float, beta: float = 1.0) -> Factorization
 def _of_rank(shape: LayerShape, rank: int, beta: float) -> Factorization:
     if shape.kernel == (1, 1):
         return svd(0, 1, rank)
-    return Factorization(kind="tucker2", ranks=(rank, min(max(1, math.floor(beta * rank)), shape.out_per_group)))
+    return Factorization(kind="tucker2", ranks=(rank, min(max(1, math.floor(beta * rank)), max_tucker_ranks(shape)[1])))
+
+
+def _max_rank(shape: LayerShape) -> int:
+    return max_rank(shape, 0, 1) if shape.kernel == (1, 1) else max_tucker_ranks(shape)[0]
 
 
 def _within_budget(layers: Mapping[str, LayerShape], cap: Cap, beta: float) -> dict[str, Factorization]:
@@ -122,8 +127,7 @@ def _within_budget(layers: Mapping[str, LayerShape], cap: Cap, beta: float) -> d
 def _table(shape: LayerShape, cap: Cap, beta: float) -> LayerTable:
     dense = layer_cost(shape, DENSE)
     members, costs = [], []
-    limit = shape.in_per_group if shape.kernel != (1, 1) else min(shape.in_per_group, shape.out_per_group)
-    for rank in range(1, limit + 1):
+    for rank in range(1, _max_rank(shape) + 1):
         member = _of_rank(shape, rank, beta)
         cost = layer_cost(shape, member)
         if not is_smaller(cost, dense):

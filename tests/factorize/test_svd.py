@@ -1,0 +1,57 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from lrsearch.factorize.svd import fold, singular_values, svd_weights
+from tests.factorize.random_layers import convolutions
+
+
+@settings(max_examples=80, deadline=None)
+@given(convolutions(), st.integers(0, 3), st.data())
+def test_singular_values_are_those_of_the_library(layer: nn.Conv2d, scheme: int, data: st.DataObject) -> None:
+    channels = layer.weight.shape[1]
+    subspaces = data.draw(st.sampled_from([k for k in range(1, channels + 1) if channels % k == 0]))
+    matrices = fold(layer.weight, layer.groups, scheme, subspaces)
+    expected = torch.linalg.svdvals(matrices)
+    torch.testing.assert_close(
+        singular_values(layer.weight, layer.groups, scheme, subspaces), expected, rtol=0, atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(("scheme", "size"), [(0, (5, 42)), (1, (15, 14)), (2, (10, 21)), (3, (30, 7))])
+def test_folded_shapes_are_those_of_the_supplement(scheme: int, size: tuple[int, int]) -> None:
+    """A.6 with f = 5, c = 7, kernel 3 x 2: f x c k1 k2, f k1 x c k2, f k2 x c k1, f k1 k2 x c."""
+    assert fold(torch.randn(5, 7, 3, 2), 1, scheme, 1).shape == (1, 1, *size)
+
+
+def test_slices_are_consecutive_input_channels() -> None:
+    weight = torch.randn(5, 6, 3, 3)
+    slices = fold(weight, 1, 0, 3)
+    for i in range(3):
+        assert torch.equal(slices[0, i], weight[:, 2 * i : 2 * i + 2].reshape(5, -1))
+
+
+def test_dense_groups_are_folded_apart() -> None:
+    weight = torch.randn(6, 4, 3, 3)
+    assert torch.equal(fold(weight, 2, 0, 1)[1, 0], weight[3:].reshape(3, -1))
+
+
+@pytest.mark.parametrize("scheme", [0, 1, 2, 3])
+def test_truncation_error_is_that_of_the_dropped_singular_values(scheme: int) -> None:
+    """Eckart-Young, slice by slice: the squared error is the sum of the squares that are dropped."""
+    weight = torch.randn(6, 8, 3, 2, dtype=torch.float64)
+    first, second = svd_weights(weight, 1, scheme, 2, 2)
+    dropped = singular_values(weight, 1, scheme, 2)[..., 2:].square().sum()
+    chain = torch.einsum("skjhw,kjcxy->skchxwy", second.unflatten(1, (2, 2)), first.unflatten(0, (2, 2)))
+    approximation = chain.flatten(1, 2).flatten(2, 3).flatten(3, 4)
+    torch.testing.assert_close((approximation - weight).square().sum(), dropped)
+
+
+def test_spectrum_is_split_evenly_between_the_stages() -> None:
+    weight = torch.randn(6, 9, dtype=torch.float64)
+    first, second = svd_weights(weight, 1, 0, 1, 4)
+    root = torch.linalg.svdvals(weight)[:4].sqrt()
+    torch.testing.assert_close(torch.linalg.vector_norm(first.flatten(1), dim=1), root)
+    torch.testing.assert_close(torch.linalg.vector_norm(second.flatten(1), dim=0), root)
