@@ -54,8 +54,8 @@ def allocate(
     """Choose one candidate for each layer so that their costs add up to ``cap`` at most.
 
     The choice is maximal: no single layer could move to the next candidate of its front within the cap. What a
-    rule leaves of the cap is spent step by step along the fronts, always on the step that removes most error for
-    its cost among those that fit.
+    rule leaves of the cap is spent step by step along the fronts, among the steps that fit on the one that removes
+    most error for its cost; by ``constant`` on the layer that keeps the smallest fraction.
 
     Args:
         layers: the candidates of each layer.
@@ -88,7 +88,7 @@ def allocate(
     else:
         fronts = [_removed(front, layer) for front, layer in zip(fronts, layers, strict=True)]
         positions = _minimise_largest(fronts, cap)
-    positions = _fill(fronts, positions, cap)
+    positions = _fill(fronts, positions, cap, worst_first=rule == "constant")
     return [int(front.indices[position]) for front, position in zip(fronts, positions, strict=True)]
 
 
@@ -219,17 +219,21 @@ def _slope(front: _Front, start: int, end: int) -> float:
     return float((front.errors[end] - front.errors[start]) / (front.costs[end] - front.costs[start]))
 
 
-def _fill(fronts: Sequence[_Front], positions: Sequence[int], cap: float) -> list[int]:
-    """Take further steps along the fronts, those that remove most error for their cost first, until none fits."""
+def _fill(fronts: Sequence[_Front], positions: Sequence[int], cap: float, *, worst_first: bool) -> list[int]:
+    """Take further steps along the fronts until none fits: those that remove most error for their cost first.
+
+    ``worst_first``: those of the layer with the largest error first.
+    """
     filled = list(positions)
     left = cap - _cost(fronts, filled)
     while True:
-        gains = {}
+        priorities = {}
         for layer, (front, position) in enumerate(zip(fronts, filled, strict=True)):
             if position + 1 < len(front.costs) and front.costs[position + 1] - front.costs[position] <= left:
-                gains[layer] = -_slope(front, position, position + 1)
-        if not gains:
+                gain = -_slope(front, position, position + 1)
+                priorities[layer] = float(front.errors[position]) if worst_first else gain
+        if not priorities:
             return filled
-        layer = max(gains, key=gains.__getitem__)
+        layer = max(priorities, key=priorities.__getitem__)
         left -= int(fronts[layer].costs[filled[layer] + 1] - fronts[layer].costs[filled[layer]])
         filled[layer] += 1

@@ -9,7 +9,7 @@ that the largest relative error of a layer is as small as the budget allows.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,20 +29,23 @@ from lrsearch.methods.one_shot.errors import proxy
 _SCHEME = 0
 
 
+class AldsHyperparameters(base.Hyperparameters):
+    """What ``alds`` can be told."""
+
+    budget: Annotated[Budget, Search({"params": Uniform(0.1, 0.8)})] = Budget(params=0.5)
+    """The fraction of parameters or FLOPs to keep."""
+    max_subspaces: Annotated[int, Field(ge=1)] | None = None
+    """The largest number k of subspaces in a layer; None allows every divisor of its input channels."""
+    solver: Literal["max", "alternating"] = "max"
+    """``max`` finds the smallest possible largest error; ``alternating`` is the paper's Algorithm 1."""
+    n_seeds: Annotated[int, Field(ge=1)] = 15
+    """Random starts of ``alternating``."""
+
+
 class Alds:
     """The method ``alds``."""
 
-    class Hyperparameters(base.Hyperparameters):
-        """What ``alds`` can be told."""
-
-        budget: Annotated[Budget, Search({"params": Uniform(0.1, 0.8)})] = Budget(params=0.5)
-        """The fraction of parameters or FLOPs to keep."""
-        max_subspaces: Annotated[int, Field(ge=1)] | None = None
-        """The largest number k of subspaces in a layer; None allows every divisor of its input channels."""
-        solver: Literal["max", "alternating"] = "max"
-        """``max`` finds the smallest possible largest error; ``alternating`` is the paper's Algorithm 1."""
-        n_seeds: Annotated[int, Field(ge=1)] = 15
-        """Random starts of ``alternating``."""
+    Hyperparameters: ClassVar[type[base.Hyperparameters]] = AldsHyperparameters
 
     def starting_points(self) -> list[dict[str, Any]]:
         """Three budgets, from strong to mild compression."""
@@ -67,7 +70,7 @@ class Alds:
         return values
 
     def compress(
-        self, model: nn.Module, task: Task, hyperparameters: Hyperparameters, statistics: Mapping[str, Tensor]
+        self, model: nn.Module, task: Task, hyperparameters: AldsHyperparameters, statistics: Mapping[str, Tensor]
     ) -> Generator[Progress, None, Compressed]:
         """Choose rank and subspaces of every layer, then decompose them one by one.
 
@@ -110,4 +113,4 @@ def _subspaces(shape: LayerShape) -> list[int]:
     return [k for k in divisors if is_smaller(layer_cost(shape, svd(_SCHEME, k, 1)), dense)]
 
 
-METHOD = Alds()
+METHOD: base.Method = Alds()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -27,28 +27,31 @@ from lrsearch.recipe import Factorization
 _ALPHA = 2.0
 
 
+class TuckerHyperparameters(base.Hyperparameters):
+    """What ``tucker`` can be told."""
+
+    budget: Budget | None = None
+    """The fraction of parameters or FLOPs to keep, instead of ``alpha``."""
+    alpha: Annotated[Annotated[float, Field(ge=1)] | None, Search(Uniform(1.5, 10.0, log=True))] = None
+    """How many times smaller each layer becomes; 2 where neither ``alpha`` nor ``budget`` is given."""
+    beta: Annotated[float, Field(gt=0)] = 1.0
+    """Output-side rank over input-side rank of a Tucker decomposition."""
+    stem: bool = False
+    """Whether the first convolution is decomposed too."""
+    refine: bool = False
+    """Improve each Tucker decomposition by alternating least squares (higher-order orthogonal iteration)."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> TuckerHyperparameters:
+        if self.alpha is not None and self.budget is not None:
+            raise ValueError("expected alpha or budget, got both")
+        return self
+
+
 class Tucker:
     """The method ``tucker``."""
 
-    class Hyperparameters(base.Hyperparameters):
-        """What ``tucker`` can be told."""
-
-        budget: Budget | None = None
-        """The fraction of parameters or FLOPs to keep, instead of ``alpha``."""
-        alpha: Annotated[Annotated[float, Field(ge=1)] | None, Search(Uniform(1.5, 10.0, log=True))] = None
-        """How many times smaller each layer becomes; 2 where neither ``alpha`` nor ``budget`` is given."""
-        beta: Annotated[float, Field(gt=0)] = 1.0
-        """Output-side rank over input-side rank of a Tucker decomposition."""
-        stem: bool = False
-        """Whether the first convolution is decomposed too."""
-        refine: bool = False
-        """Improve each Tucker decomposition by alternating least squares (higher-order orthogonal iteration)."""
-
-        @model_validator(mode="after")
-        def _one_size(self) -> Tucker.Hyperparameters:
-            if self.alpha is not None and self.budget is not None:
-                raise ValueError("expected alpha or budget, got both")
-            return self
+    Hyperparameters: ClassVar[type[base.Hyperparameters]] = TuckerHyperparameters
 
     def starting_points(self) -> list[dict[str, Any]]:
         """Layers of half and of a quarter of their size."""
@@ -59,7 +62,7 @@ class Tucker:
         return {}
 
     def compress(
-        self, model: nn.Module, task: Task, hyperparameters: Hyperparameters, statistics: Mapping[str, Tensor]
+        self, model: nn.Module, task: Task, hyperparameters: TuckerHyperparameters, statistics: Mapping[str, Tensor]
     ) -> Generator[Progress, None, Compressed]:
         """Set every layer's ranks from its shape, then decompose them one by one.
 
@@ -116,11 +119,10 @@ def _max_rank(shape: LayerShape) -> int:
 def _within_budget(layers: Mapping[str, LayerShape], cap: Cap, beta: float) -> dict[str, Factorization]:
     """The ranks of the smallest common alpha that the budget allows, then single layers' next ranks that fit.
 
-    A layer's error is the fraction of its parameters that is removed, 1 - 1/alpha; so that minimising the
-    largest error is minimising the common alpha.
+    Alpha is here how many times fewer parameters a layer has, or FLOPs where the budget is in FLOPs.
     """
     tables = {name: _table(shape, cap, beta) for name, shape in layers.items()}
-    chosen = cap.allocate([table.candidates for table in tables.values()], "max")
+    chosen = cap.allocate([table.candidates for table in tables.values()], "constant")
     return {name: table.factorization(index) for (name, table), index in zip(tables.items(), chosen, strict=True)}
 
 
@@ -145,4 +147,4 @@ def _stem(model: nn.Module, layers: Mapping[str, LayerShape]) -> dict[str, str]:
     return {name: "it is the stem, the network's first convolution" for name in convolutions[:1] if name in layers}
 
 
-METHOD = Tucker()
+METHOD: base.Method = Tucker()

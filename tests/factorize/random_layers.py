@@ -1,6 +1,6 @@
 """Layers of every kind, drawn at random, in double precision so that equal means equal."""
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from hypothesis import strategies as st
@@ -15,7 +15,8 @@ from lrsearch.recipe import Factorization
 def convolutions(draw: st.DrawFn, grouped: bool = True) -> nn.Conv2d:
     groups = draw(st.sampled_from([1, 1, 2, 3])) if grouped else 1
     kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    mode = draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"]))
+    modes: list[Literal["zeros", "reflect", "replicate", "circular"]] = ["zeros", "reflect", "replicate", "circular"]
+    mode = draw(st.sampled_from(modes))
     same = draw(st.booleans())
     options: dict[str, Any] = {"padding": "same"}
     if not same:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -46,17 +48,10 @@ def dense_equivalent(layer: nn.Module, built: nn.Module) -> nn.Module:
         copy: nn.Module = nn.Linear(layer.in_features, layer.out_features, dtype=torch.float64)
         product = product[:, :, 0, 0]
     else:
-        assert isinstance(layer, nn.Conv2d)
-        copy = nn.Conv2d(
-            layer.in_channels,
-            layer.out_channels,
-            layer.kernel_size,
-            stride=layer.stride,
-            padding=layer.padding,
-            dilation=layer.dilation,
-            padding_mode=layer.padding_mode,
-            dtype=torch.float64,
-        )
+        geometry: dict[str, Any] = {
+            key: getattr(layer, key) for key in ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+        }
+        copy = nn.Conv2d(product.shape[1], product.shape[0], dtype=torch.float64, **geometry)
     with torch.no_grad():
         copy.get_parameter("weight").copy_(product)
         bias = layer._parameters["bias"]

@@ -48,7 +48,7 @@ def hooked() -> nn.Module:
 
 def pruned() -> nn.Module:
     layer = nn.Linear(4, 4)
-    prune.random_unstructured(layer, "weight", amount=0.5)
+    prune.random_unstructured(layer, "weight", amount=0.5)  # type: ignore[no-untyped-call]
     return nn.Sequential(layer)
 
 

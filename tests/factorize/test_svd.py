@@ -44,7 +44,9 @@ def test_truncation_error_is_that_of_the_dropped_singular_values(scheme: int) ->
     weight = torch.randn(6, 8, 3, 2, dtype=torch.float64)
     first, second = svd_weights(weight, 1, scheme, 2, 2)
     dropped = singular_values(weight, 1, scheme, 2)[..., 2:].square().sum()
-    chain = torch.einsum("skjhw,kjcxy->skchxwy", second.unflatten(1, (2, 2)), first.unflatten(0, (2, 2)))
+    chain = torch.einsum(
+        "skjhw,kjcxy->skchxwy", second.reshape(6, 2, 2, *second.shape[2:]), first.reshape(2, 2, *first.shape[1:])
+    )
     approximation = chain.flatten(1, 2).flatten(2, 3).flatten(3, 4)
     torch.testing.assert_close((approximation - weight).square().sum(), dropped)
 

@@ -59,12 +59,18 @@ class Cap:
         try:
             return allocate(layers, self.allowed - self.fixed, rule, n_seeds=n_seeds, rng=rng)
         except BudgetUnreachableError as error:
-            smallest = math.nextafter((self.fixed + error.smallest) / self.total, math.inf)
+            smallest = self._fraction(self.fixed + int(error.smallest))
+            rounded_up = math.ceil(smallest * 10_000) / 10_000
             raise BudgetUnreachableError(
                 f"budget.{self.budget.resource} is {self.budget.fraction:g}, "
-                f"but the smallest fraction this method reaches on this network is {_rounded_up(smallest)}",
+                f"but the smallest fraction this method reaches on this network is {rounded_up:g}",
                 smallest,
             ) from error
+
+    def _fraction(self, cost: int) -> float:
+        """The smallest budget that allows ``cost``."""
+        fraction = cost / self.total
+        return fraction if Fraction(fraction) * self.total >= cost else math.nextafter(fraction, math.inf)
 
     def verify(self, model: nn.Module, task: Task) -> None:
         """Measure the compressed network itself.
@@ -94,7 +100,3 @@ def make_cap(model: nn.Module, layers: Mapping[str, LayerShape], budget: Budget,
     cap = Cap(budget, total, 0)
     compressible = sum(cap.unit(layer_cost(shape, DENSE)) for shape in layers.values())
     return Cap(budget, total, total - compressible)
-
-
-def _rounded_up(fraction: float) -> str:
-    return f"{math.ceil(fraction * 10_000) / 10_000:.4f}"

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lrsearch.factorize import LayerShape, find_layers, layer_cost
+from lrsearch.factorize.svd import singular_values
+from lrsearch.methods.one_shot.candidates import CHOSEN, NOT_SMALLER, Family, LayerTable, is_smaller, svd
+from lrsearch.methods.one_shot.candidates import svd_candidates as make_table
+from lrsearch.methods.one_shot.errors import proxy
+from lrsearch.recipe import Factorization
+
+DENSE = Factorization(kind="dense")
+
+
+@pytest.fixture(scope="module")
+def layer() -> nn.Conv2d:
+    torch.manual_seed(0)
+    return nn.Conv2d(12, 10, 3, stride=2).requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def shape(layer: nn.Conv2d) -> LayerShape:
+    return find_layers(nn.Sequential(layer), torch.randn(1, 12, 9, 9))[0]["0"]
+
+
+def table(layer: nn.Conv2d, shape: LayerShape, schemes: tuple[int, ...] = (0, 1, 2, 3)) -> LayerTable:
+    keys = [(scheme, k) for scheme in schemes for k in (1, 2, 3)]
+    spectra = {(scheme, k): singular_values(layer.weight, 1, scheme, k) for scheme, k in keys}
+    return make_table(shape, spectra, float(spectra[0, 1].max()), lambda cost: 2 * (cost.macs or 0), proxy)
+
+
+def test_every_candidate_costs_and_errs_as_its_factorization_does(layer: nn.Conv2d, shape: LayerShape) -> None:
+    """Schemes of every folding compete in one table; each row is checked against its own definition."""
+    made = table(layer, shape)
+    norm = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+    for index in range(1, len(made.candidates.costs)):
+        factorization = made.factorization(index)
+        cost = layer_cost(shape, factorization)
+        assert is_smaller(cost, layer_cost(shape, DENSE))
+        assert made.candidates.costs[index] == 2 * (cost.macs or 0)
+        assert made.candidates.groups[index] == factorization.groups
+        values = singular_values(layer.weight, 1, factorization.scheme, factorization.groups)
+        dropped = values[..., factorization.ranks[0] :]
+        expected = float(dropped.max() / norm) if dropped.numel() else 0.0
+        assert made.candidates.errors[index] == pytest.approx(expected, abs=1e-6)
+
+
+def test_every_smaller_factorization_is_a_candidate_once(layer: nn.Conv2d, shape: LayerShape) -> None:
+    made = table(layer, shape)
+    found = [made.factorization(index) for index in range(1, len(made.candidates.costs))]
+    assert len(set(found)) == len(found)
+    for scheme in range(4):
+        for subspaces in (1, 2, 3):
+            limit = singular_values(layer.weight, 1, scheme, subspaces).shape[-1]
+            every = [svd(scheme, subspaces, rank) for rank in range(1, limit + 1)]
+            smaller = [f for f in every if is_smaller(layer_cost(shape, f), layer_cost(shape, DENSE))]
+            assert [f for f in found if (f.scheme, f.groups) == (scheme, subspaces)] == smaller
+
+
+def test_dense_is_always_a_candidate_and_says_why(layer: nn.Conv2d, shape: LayerShape) -> None:
+    made = table(layer, shape)
+    assert made.candidates.errors[0] == 0
+    assert made.candidates.costs[0] == made.candidates.costs.max()
+    assert made.factorization(0).reason == CHOSEN
+    assert LayerTable(7, []).factorization(0).reason == NOT_SMALLER
+
+
+def test_families_of_different_kinds_compete_in_one_table() -> None:
+    def tucker(index: int) -> Factorization:
+        return Factorization(kind="tucker2", ranks=(index + 1, index + 1))
+
+    pair = Family(2, np.array([0.5, 0.25]), np.array([10, 20]), lambda index: svd(0, 2, index + 1))
+    chain = Family(0, np.array([0.4]), np.array([15]), tucker)
+    made = LayerTable(30, [pair, chain])
+    assert [made.factorization(i).kind for i in range(4)] == ["dense", "svd", "svd", "tucker2"]
+    assert made.candidates.groups.tolist() == [0, 2, 2, 0]
+    assert made.factorization(2).ranks == (2, 2)
+
+
+def test_fewer_parameters_at_more_multiply_adds_is_not_smaller() -> None:
+    """Scheme 3 of a strided layer works at the resolution of the input."""
+    shape = find_layers(nn.Sequential(nn.Conv2d(16, 8, 3, stride=3)), torch.randn(1, 16, 30, 30))[0]["0"]
+    cost, dense = layer_cost(shape, svd(3, 1, 8)), layer_cost(shape, DENSE)
+    assert cost.params < dense.params
+    assert not is_smaller(cost, dense)

@@ -1,0 +1,95 @@
+"""A small network with one layer of every kind, and how to run a method on it."""
+
+from collections.abc import Generator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrsearch.methods import load_method, parse_hyperparameters
+from lrsearch.methods.base import Compressed, Progress, Task
+
+WIDTH = 12
+
+
+class Zoo(nn.Module):
+    """Maps (N, 3, 12, 12) to (N, 10); in double precision, so that equal means equal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, WIDTH, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(WIDTH)
+        self.depthwise = nn.Conv2d(WIDTH, WIDTH, 3, padding=1, groups=WIDTH)
+        self.grouped = nn.Conv2d(WIDTH, 2 * WIDTH, 3, padding=1, groups=2)
+        self.point = nn.Conv2d(2 * WIDTH, WIDTH, 1)
+        self.strided = nn.Conv2d(WIDTH, WIDTH, 3, stride=2, padding=1)
+        self.dilated = nn.Conv2d(WIDTH, WIDTH, 3, padding=2, dilation=2)
+        self.reflecting = nn.Conv2d(WIDTH, WIDTH, (3, 5), padding=(1, 2), padding_mode="reflect")
+        self.same = nn.Conv2d(WIDTH, WIDTH, (2, 3), padding="same", padding_mode="circular")
+        self.strided_point = nn.Conv2d(WIDTH, 2 * WIDTH, 1, stride=2, bias=False)
+        self.tiny = nn.Conv2d(2 * WIDTH, 1, 1)
+        self.hidden = nn.Linear(9, 40)
+        self.head = nn.Linear(40, 10)
+        self.unused = nn.Linear(20, 20)
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = self.point(torch.relu(self.grouped(self.depthwise(x))))
+        x = self.same(self.reflecting(torch.relu(self.dilated(self.strided(x)))))
+        x = self.tiny(torch.relu(self.strided_point(x))).flatten(1)
+        logits: Tensor = self.head(torch.relu(self.hidden(x)))
+        return logits
+
+
+def zoo(*, low_rank: bool = False) -> Zoo:
+    """The network with seeded weights; ``low_rank``: outer products of vectors, so that rank 1 is exact."""
+    generator = torch.Generator().manual_seed(0)
+    model = Zoo().eval()
+    for parameter in model.parameters():
+        values = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        if low_rank and parameter.dim() > 1:
+            values = outer_product(parameter.shape, generator)
+        with torch.no_grad():
+            parameter.copy_(values / max(1, parameter[0].numel()) ** 0.5)
+    return model
+
+
+def outer_product(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    product = torch.ones((), dtype=torch.float64)
+    for size in shape:
+        product = product[..., None] * torch.randn(size, generator=generator, dtype=torch.float64)
+    return product
+
+
+def images(batch: int = 1) -> Tensor:
+    return torch.randn(batch, 3, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def make_task(*, example: bool = True, seed: int = 0) -> Task:
+    return Task(example_input=images() if example else None, generator=torch.Generator().manual_seed(seed))
+
+
+def compress(
+    method: str, values: Mapping[str, Any], model: nn.Module | None = None, task: Task | None = None
+) -> Compressed:
+    return collect(steps(method, values, model, task))[1]
+
+
+def steps(
+    method: str, values: Mapping[str, Any], model: nn.Module | None = None, task: Task | None = None
+) -> Generator[Progress, None, Compressed]:
+    model = zoo() if model is None else model
+    task = make_task() if task is None else task
+    chosen = load_method(method)
+    return chosen.compress(model, task, parse_hyperparameters(method, values), chosen.statistics(model, task))
+
+
+def collect(running: Generator[Progress, None, Compressed]) -> tuple[list[Progress], Compressed]:
+    seen = []
+    while True:
+        try:
+            seen.append(next(running))
+        except StopIteration as stop:
+            compressed: Compressed = stop.value
+            return seen, compressed
