@@ -98,13 +98,14 @@ def status_table(rows: Sequence[Row]) -> Table:
 
 
 def facts_table(facts: Mapping[str, tuple[Any, Any]]) -> Table:
-    """Figures of a compressed network beside the dense one's."""
+    """Figures of a compressed network beside the dense one's; what is not known is left out."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     table.add_column("dense", justify="right")
     table.add_column("compressed", justify="right")
     for name, (dense, compressed) in facts.items():
-        table.add_row(name, _figure(dense), _figure(compressed))
+        if compressed is not None:
+            table.add_row(name, _figure(dense), _figure(compressed))
     return table
 
 
