@@ -9,7 +9,7 @@ that the largest relative error of a layer is as small as the budget allows.
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,10 +46,6 @@ class Alds:
     """The method ``alds``."""
 
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = AldsHyperparameters
-
-    def starting_points(self) -> list[dict[str, Any]]:
-        """Three budgets, from strong to mild compression."""
-        return [{"budget": {"params": fraction}} for fraction in (0.2, 0.4, 0.6)]
 
     def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
         """The singular values of every layer's slices for every number of subspaces.

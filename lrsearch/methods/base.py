@@ -101,9 +101,6 @@ class Method(Protocol):
 
     Hyperparameters: ClassVar[type[Hyperparameters]]
 
-    def starting_points(self) -> list[dict[str, Any]]:
-        """Hyperparameters worth trying before any sampling: the method at a few budgets."""
-
     def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
         """What every trial of this dense network shares (singular values, say), as named tensors.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -38,6 +38,8 @@ class TuckerHyperparameters(base.Hyperparameters):
     """Output-side rank over input-side rank of a Tucker decomposition."""
     stem: bool = False
     """Whether the first convolution is decomposed too."""
+    classifier: bool = True
+    """Whether the last Linear layer is decomposed too; in a network of few classes its rank becomes tiny."""
     refine: bool = False
     """Improve each Tucker decomposition by alternating least squares (higher-order orthogonal iteration)."""
 
@@ -53,10 +55,6 @@ class Tucker:
 
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = TuckerHyperparameters
 
-    def starting_points(self) -> list[dict[str, Any]]:
-        """Layers of half and of a quarter of their size."""
-        return [{"alpha": 2.0}, {"alpha": 4.0}]
-
     def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
         """Nothing: ranks follow from shapes."""
         return {}
@@ -71,7 +69,9 @@ class Tucker:
         """
         layers, dense = find_layers(model, task.example_input)
         if not hyperparameters.stem:
-            dense |= _stem(model, layers)
+            dense |= _left_out(model, layers, nn.Conv2d, 0, "it is the stem, the network's first convolution")
+        if not hyperparameters.classifier:
+            dense |= _left_out(model, layers, nn.Linear, -1, "it is the classifier, the network's last Linear layer")
         layers = {name: shape for name, shape in layers.items() if name not in dense}
         beta = hyperparameters.beta
         cap = None
@@ -141,10 +141,12 @@ def _table(shape: LayerShape, cap: Cap, beta: float) -> LayerTable:
     return LayerTable(cap.unit(dense), [Family(0, removed, units, members.__getitem__)])
 
 
-def _stem(model: nn.Module, layers: Mapping[str, LayerShape]) -> dict[str, str]:
-    """The first convolution of the network, which the paper leaves dense."""
-    convolutions = [name for name, module in model.named_modules() if isinstance(module, nn.Conv2d)]
-    return {name: "it is the stem, the network's first convolution" for name in convolutions[:1] if name in layers}
+def _left_out(
+    model: nn.Module, layers: Mapping[str, LayerShape], kind: type[nn.Module], position: int, reason: str
+) -> dict[str, str]:
+    """The layer at a position among those of its kind, with the reason why it stays dense."""
+    names = [name for name, module in model.named_modules() if isinstance(module, kind)]
+    return {names[position]: reason} if names and names[position] in layers else {}
 
 
 METHOD: base.Method = Tucker()

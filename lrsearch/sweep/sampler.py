@@ -50,7 +50,7 @@ def suggest(trial: Trial, space: Space) -> tuple[str, dict[str, Any]]:
 
 
 def enqueue_starting_points(study: optuna.Study, space: Space) -> None:
-    """Enqueue every method at a few places of its distributions, the methods taking turns."""
+    """Enqueue every method at a few places of its distributions, the methods taking turns; again changes nothing."""
     for quantile in START_QUANTILES:
         for method in space.methods:
             choices = space.open_choices(method)

@@ -55,8 +55,7 @@ class SweepStudy:
         )
         asked = len(self._study.get_trials(deepcopy=False))
         self._study.sampler = make_sampler(space.search.sampler, space.search.seed, asked)
-        if asked == 0:
-            enqueue_starting_points(self._study, space)
+        enqueue_starting_points(self._study, space)
 
     def ask(self) -> tuple[int, str, dict[str, Any]]:
         """Start a new trial: its number, method and hyperparameters."""

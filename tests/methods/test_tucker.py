@@ -11,6 +11,7 @@ from lrsearch.factorize import LayerShape, find_layers, layer_cost
 from lrsearch.measure.cost import count_cost
 from lrsearch.methods.base import Task
 from lrsearch.methods.tucker import vanilla
+from lrsearch.models import build_model
 from lrsearch.recipe import Factorization
 from tests.methods.zoo import compress, images, zoo
 
@@ -72,6 +73,18 @@ def test_beta_sets_the_ratio_of_the_ranks() -> None:
     assert layer_cost(LayerShape(512, 512, (3, 3)), Factorization(kind="tucker2", ranks=(r1, r2))).params == (
         pytest.approx(512 * 512 * 9 / 2, rel=0.01)
     )
+
+
+def test_only_the_last_linear_layer_is_the_classifier() -> None:
+    model = build_model({"name": "digits_mlp"})
+    included, left_out = (
+        compress("tucker", {"classifier": classifier, "alpha": 2}, model, Task()).recipe.layers
+        for classifier in (True, False)
+    )
+    *others, last = included
+    assert included[last].kind == "svd"
+    assert "classifier" in (left_out[last].reason or "")
+    assert {name: included[name] for name in others} == {name: left_out[name] for name in others}
 
 
 def test_only_the_first_convolution_is_the_stem() -> None:
