@@ -33,7 +33,9 @@ def tucker2_weights(
     if refine:
         pairs = [_refined(tensor, r1, r2) for tensor in tensors]
         inputs, outputs = (torch.stack(side) for side in zip(*pairs, strict=True))
-    core = torch.einsum("gsr,gcq,gschw->grqhw", outputs, inputs, tensors)
+    # One factor at a time: contracted together, einsum would first multiply the two factors out.
+    core = torch.einsum("gsr,gschw->grchw", outputs, tensors)
+    core = torch.einsum("gcq,grchw->grqhw", inputs, core)
     first = inputs.mT.reshape(groups * r1, -1, 1, 1)
     last = outputs.reshape(weight.shape[0], r2, 1, 1)
     return first.to(weight.dtype), core.flatten(0, 1).to(weight.dtype), last.to(weight.dtype)

@@ -50,3 +50,9 @@ def test_refining_works_on_every_group() -> None:
     weight = torch.randn(8, 4, 3, 3, dtype=torch.float64)
     shapes = [tuple(part.shape) for part in tucker2_weights(weight, 2, 2, 3, refine=True)]
     assert shapes == [(4, 4, 1, 1), (6, 2, 3, 3), (8, 3, 1, 1)]
+
+
+def test_large_layers_take_memory_in_proportion() -> None:
+    """The outer product of these factors would take 64 GiB."""
+    first, core, last = tucker2_weights(torch.randn(512, 512, 2, 1), 1, 256, 256)
+    assert (first.shape, core.shape, last.shape) == ((256, 512, 1, 1), (256, 256, 2, 1), (512, 256, 1, 1))
