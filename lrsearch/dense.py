@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lrsearch.data import Splits, load_data
 from lrsearch.errors import LrsearchError
+from lrsearch.files import write_json
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.gate import DeviceGate
-from lrsearch.measure.throughput import measure_throughput
+from lrsearch.measure.throughput import Throughput, measure_throughput
 from lrsearch.models import build_model
 from lrsearch.persistence import WEIGHTS, read_weights, save_weights
 from lrsearch.record import DenseRecord, Report
@@ -29,6 +30,16 @@ EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
+class Workplace:
+    """Where a network is trained and how its throughput is measured there."""
+
+    device: str = "cpu"
+    threads: int = 1
+    batch_size: int = 64
+    seconds: float = 1.0
+
+
+@dataclass(frozen=True)
 class DenseSpec:
     """Everything the dense network depends on, as plain data, and where it is trained and measured."""
 
@@ -36,10 +47,7 @@ class DenseSpec:
     data: dict[str, Any]
     train: dict[str, Any]
     seed: int
-    device: str
-    threads: int
-    measure_batch: int
-    measure_seconds: float
+    workplace: Workplace
 
     def key(self) -> str:
         """A name for the network: the same for the same model, weights file, data, training and seed."""
@@ -63,8 +71,8 @@ def prepare_dense(spec: DenseSpec, folder: Path) -> Generator[Report, None, Dens
     if (folder / RECORD).exists():
         return load_dense_record(folder)
     started = time.monotonic()
-    torch.set_num_threads(spec.threads)
-    device, gate = torch.device(spec.device), DeviceGate(spec.device)
+    torch.set_num_threads(spec.workplace.threads)
+    device, gate = torch.device(spec.workplace.device), DeviceGate(spec.workplace.device)
     splits = load_data(spec.data)
     torch.manual_seed(spec.seed)
     model = build_model(spec.model).to(device)
@@ -78,9 +86,7 @@ def prepare_dense(spec: DenseSpec, folder: Path) -> Generator[Report, None, Dens
     model.eval()
     save_weights(model, folder / WEIGHTS)
     record = _measure(model, splits, spec, gate, time.monotonic() - started)
-    temporary = folder / f".{RECORD}"
-    temporary.write_text(json.dumps(asdict(record), indent=2))
-    temporary.replace(folder / RECORD)
+    write_json(folder / RECORD, asdict(record))
     return record
 
 
@@ -101,16 +107,13 @@ def load_dense_model(model: dict[str, Any], folder: Path, device: torch.device) 
 
 
 def _measure(model: nn.Module, splits: Splits, spec: DenseSpec, gate: DeviceGate, seconds: float) -> DenseRecord:
-    device = torch.device(spec.device)
+    device = torch.device(spec.workplace.device)
     accuracy, test_accuracy = (
         evaluate(model, splits.batches(split, EVALUATION_BATCH), device, gate) for split in ("validation", "test")
     )
     example = splits.example_input().to(device)
     cost = count_cost(model, example)
-    with gate.measurement():
-        throughput = measure_throughput(
-            model, model, measurement_inputs(example, spec.measure_batch), seconds=spec.measure_seconds
-        )
+    throughput = compare_throughput(model, model, example, spec.workplace, gate)
     return DenseRecord(
         params=cost.params,
         flops=cost.flops or 0,
@@ -121,9 +124,13 @@ def _measure(model: nn.Module, splits: Splits, spec: DenseSpec, gate: DeviceGate
     )
 
 
-def measurement_inputs(example: torch.Tensor, batch_size: int) -> torch.Tensor:
-    """The batch that throughput is measured on; its values do not matter, its shape, type and device do."""
-    return example.expand(batch_size, *example.shape[1:]).contiguous()
+def compare_throughput(
+    model: nn.Module, dense: nn.Module, example: Tensor, workplace: Workplace, gate: DeviceGate
+) -> Throughput:
+    """Measure a network beside the dense one, alone on the device; the values of ``example`` do not matter."""
+    inputs = example.expand(workplace.batch_size, *example.shape[1:]).contiguous()
+    with gate.measurement():
+        return measure_throughput(model, dense, inputs, seconds=workplace.seconds)
 
 
 def _digest(path: Path) -> str:

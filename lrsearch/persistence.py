@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,6 +11,7 @@ from torch import nn
 
 from lrsearch.errors import LrsearchError
 from lrsearch.factorize import restructure
+from lrsearch.files import replacing
 from lrsearch.models import build_model
 from lrsearch.recipe import Recipe
 
@@ -20,22 +20,16 @@ WEIGHTS = "weights.safetensors"
 
 
 def save_compressed(model: nn.Module, recipe: Recipe, folder: Path) -> None:
-    """Write ``recipe.json`` and ``weights.safetensors`` into ``folder``; the recipe last, so that it vouches for both.
-
-    Each file is complete or absent, whenever the process dies.
-    """
+    """Write ``recipe.json`` and ``weights.safetensors``; the recipe last, so that it vouches for both."""
     save_weights(model, folder / WEIGHTS)
-    temporary = folder / f".{RECIPE}.{os.getpid()}"
-    recipe.save(temporary)
-    temporary.replace(folder / RECIPE)
+    with replacing(folder / RECIPE) as temporary:
+        recipe.save(temporary)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:
     """Write a model's state as safetensors, atomically; tensors shared by several modules are stored once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_model(model, str(temporary))
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        save_model(model, str(temporary))
 
 
 def rebuild(

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lrsearch.data import data_names
+from lrsearch.dense import Workplace
 from lrsearch.distributions import Choice, Distribution, is_distribution, parse_distribution
 from lrsearch.errors import LrsearchError
 from lrsearch.methods import load_method, method_names, parse_hyperparameters
@@ -142,6 +143,15 @@ class Space(BaseModel):
         if not {"lr", "schedule", "schedule_epochs"} & set(self.retrain):
             merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"])
         return TrainingConfig.model_validate(merged)
+
+    def workplace(self) -> Workplace:
+        """Where each trial runs and how it measures."""
+        return Workplace(
+            device="cuda" if self.resources.gpus else "cpu",
+            threads=max(1, int(self.resources.cpus)),
+            batch_size=self.measure.batch_size,
+            seconds=self.measure.seconds,
+        )
 
     def open_choices(self, method: str) -> dict[str, Distribution]:
         """The hyperparameters of a method that are searched: dotted name -> distribution."""

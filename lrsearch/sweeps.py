@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lrsearch.errors import LrsearchError
+from lrsearch.files import read_json, write_json
 from lrsearch.front import gain, hypervolume, mark_front
 from lrsearch.observer import SweepObserver
 from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
-from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sweep_names, write_atomically
+from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sweep_names
 
 TRACKING = "tracking.json"
 
@@ -149,9 +149,8 @@ def load_front(
     records = read_records(store)
     mark_front(records, chosen, constraints)
     for record in records:
-        tested = store.trial(record.number) / "test.json"
-        if tested.exists():
-            record.test_accuracy = json.loads(tested.read_text())["test_accuracy"]
+        tested = read_json(store.trial(record.number) / "test.json", "delete it and resume the sweep")
+        record.test_accuracy = tested["test_accuracy"] if tested else None
     return Results(
         name=store.name,
         folder=store.folder,
@@ -213,17 +212,17 @@ def _run(
     if tracking_uri is None:
         tracking_uri = _remembered_uri(store)
     elif urlsplit(tracking_uri).password is None:  # a password is never written to a file
-        write_atomically(store.folder / TRACKING, json.dumps({"uri": tracking_uri}))
+        write_json(store.folder / TRACKING, {"uri": tracking_uri})
     tracker = Tracker(tracking_uri, store.storage)
     run_sweep(space, store, (tracker, *observers), address, time_budget)
     return load_front(store.name, str(store.storage))
 
 
 def _remembered_uri(store: SweepStore) -> str | None:
-    path = store.folder / TRACKING
-    return json.loads(path.read_text())["uri"] if path.exists() else None
+    remembered = read_json(store.folder / TRACKING, "delete it and give --tracking-uri again")
+    return remembered["uri"] if remembered else None
 
 
 def _dense_record(store: SweepStore) -> DenseRecord | None:
-    front = store.front / "front.json"
-    return DenseRecord(**json.loads(front.read_text())["dense"]) if front.exists() else None
+    front = read_json(store.front / "front.json", "delete it and resume the sweep")
+    return DenseRecord(**front["dense"]) if front else None

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from lrsearch.compression import compress_steps, make_task, size_metrics
 from lrsearch.data import Splits, load_data
-from lrsearch.dense import EVALUATION_BATCH, load_dense_model, load_dense_record, measurement_inputs
+from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput, load_dense_model, load_dense_record
 from lrsearch.errors import LrsearchError
+from lrsearch.files import read_json, replacing, write_json
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.gate import DeviceGate
-from lrsearch.measure.throughput import measure_throughput
 from lrsearch.methods import load_method
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.persistence import RECIPE, rebuild, save_compressed
@@ -36,6 +36,7 @@ from lrsearch.training import TrainingConfig, read_history, train
 RESULT = "result.json"
 CHECKPOINT = "checkpoint.pt"
 MEASURED = "measured.json"
+TESTED = "test.json"
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,7 @@ class TrialSpec:
     data: dict[str, Any]
     retrain: dict[str, Any]
     seed: int
-    device: str
-    threads: int
-    measure_batch: int
-    measure_seconds: float
+    workplace: Workplace
     dense_folder: str
     cache_folder: str
 
@@ -70,9 +68,9 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _only_process(folder / "lock"):
-        torch.set_num_threads(spec.threads)
+        torch.set_num_threads(spec.workplace.threads)
         started = time.monotonic()
-        device, gate = torch.device(spec.device), DeviceGate(spec.device)
+        device, gate = torch.device(spec.workplace.device), DeviceGate(spec.workplace.device)
         splits = _splits(json.dumps(spec.data))
         dense = load_dense_model(spec.model, Path(spec.dense_folder), device)
         compressed = yield from _compressed(spec, folder, dense, splits, gate)
@@ -88,12 +86,12 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
 
 def write_result(folder: Path, result: dict[str, Any]) -> None:
     """Write ``result.json``, complete or not at all."""
-    _write_json(folder / RESULT, result)
+    write_json(folder / RESULT, result)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
     """What a finished trial left behind, or None while it has not finished."""
-    return _read_json(folder / RESULT)
+    return read_json(folder / RESULT, "delete it to finish the trial again")
 
 
 def failed_result(reason: str) -> dict[str, Any]:
@@ -113,15 +111,15 @@ def failure_reason(error: Exception) -> str:
 
 def evaluate_test(spec: TrialSpec, folder: Path) -> float:
     """Accuracy in percent of a finished trial on the test split, evaluated once and then remembered."""
-    known = _read_json(folder / "test.json")
+    known = read_json(folder / TESTED, "delete it to evaluate again")
     if known is not None:
         return float(known["test_accuracy"])
-    torch.set_num_threads(spec.threads)
-    device = torch.device(spec.device)
+    torch.set_num_threads(spec.workplace.threads)
+    device = torch.device(spec.workplace.device)
     model = rebuild(folder).to(device)
     batches = _splits(json.dumps(spec.data)).batches("test", EVALUATION_BATCH)
-    accuracy = evaluate(model, batches, device, DeviceGate(spec.device))
-    _write_json(folder / "test.json", {"test_accuracy": accuracy})
+    accuracy = evaluate(model, batches, device, DeviceGate(spec.workplace.device))
+    write_json(folder / TESTED, {"test_accuracy": accuracy})
     return accuracy
 
 
@@ -130,7 +128,7 @@ def _compressed(
 ) -> Generator[Report, None, Compressed]:
     """The compressed network: from the folder if an earlier run got that far, else made now."""
     if (folder / RECIPE).exists():
-        return Compressed(rebuild(folder).to(spec.device), Recipe.load(folder / RECIPE))
+        return Compressed(rebuild(folder).to(spec.workplace.device), Recipe.load(folder / RECIPE))
     architecture = {key: value for key, value in spec.model.items() if key != "weights"}
     task = make_task(dense, splits, architecture=architecture, seed=spec.seed)
     statistics = _statistics(spec, dense, task, gate)
@@ -158,10 +156,9 @@ def _statistics(spec: TrialSpec, dense: nn.Module, task: Task, gate: DeviceGate)
         if not path.exists():
             with gate.work():
                 statistics = load_method(spec.method).statistics(dense, task)
-            temporary = path.with_suffix(f".{os.getpid()}")
-            save_file({key: value.contiguous().cpu() for key, value in statistics.items()}, temporary)
-            temporary.replace(path)
-        return load_file(path, device=spec.device)
+            with replacing(path) as temporary:
+                save_file({key: value.contiguous().cpu() for key, value in statistics.items()}, temporary)
+        return load_file(path, device=spec.workplace.device)
 
 
 def _measured(
@@ -174,19 +171,16 @@ def _measured(
     compress_seconds: float,
 ) -> dict[str, float]:
     """What is known before retraining: sizes, speed beside the dense network, accuracy without retraining."""
-    known = _read_json(folder / MEASURED)
+    known = read_json(folder / MEASURED, "delete it to measure again")
     if known is not None:
         return known
     started = time.monotonic()
     record = load_dense_record(Path(spec.dense_folder))
-    example = splits.example_input().to(spec.device)
+    example = splits.example_input().to(spec.workplace.device)
     cost = count_cost(model, example)
-    with gate.measurement():
-        throughput = measure_throughput(
-            model, dense, measurement_inputs(example, spec.measure_batch), seconds=spec.measure_seconds
-        )
+    throughput = compare_throughput(model, dense, example, spec.workplace, gate)
     validation = splits.batches("validation", EVALUATION_BATCH)
-    accuracy = evaluate(model, validation, torch.device(spec.device), gate)
+    accuracy = evaluate(model, validation, torch.device(spec.workplace.device), gate)
     metrics: dict[str, float] = {
         **{key: value for key, value in _sizes(record, cost).items() if value is not None},
         "speedup": throughput.speedup,
@@ -197,7 +191,7 @@ def _measured(
         "compressed_accuracy": accuracy,
         "seconds": compress_seconds + time.monotonic() - started,
     }
-    _write_json(folder / MEASURED, metrics)
+    write_json(folder / MEASURED, metrics)
     return metrics
 
 
@@ -215,7 +209,7 @@ def _retrain(
         compressed.model,
         splits,
         config,
-        device=torch.device(spec.device),
+        device=torch.device(spec.workplace.device),
         seed=spec.seed,
         gate=gate,
         checkpoint=folder / CHECKPOINT,
@@ -244,12 +238,13 @@ def _result(spec: TrialSpec, folder: Path, measured: dict[str, float]) -> dict[s
 
 def provenance(spec: TrialSpec) -> dict[str, Any]:
     """What a result needs to be reproduced: spec, versions, device."""
-    on_gpu = spec.device.startswith("cuda")
+    device = spec.workplace.device
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor()
     return {
         "spec": asdict(spec),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name(spec.device) if on_gpu else platform.processor() or platform.machine(),
+        "device": name or platform.machine(),
         "host": platform.node(),
     }
 
@@ -269,19 +264,3 @@ def _only_process(path: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2))
-    temporary.replace(path)
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise LrsearchError(f"{path} is damaged ({error}); delete it to repeat that step") from error
-    return content

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from lrsearch.compression import compress, size_metrics
 from lrsearch.data import SplitName, load_data
-from lrsearch.dense import EVALUATION_BATCH, measurement_inputs
+from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput
 from lrsearch.errors import LrsearchError
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.gate import DeviceGate
-from lrsearch.measure.throughput import measure_throughput
 from lrsearch.models import build_model, input_shape
 from lrsearch.persistence import RECIPE, rebuild
 from lrsearch.recipe import Recipe
@@ -95,8 +94,7 @@ def measure_network(
             f"the input shape of {architecture['name']!r} is not known, expected --input such as 3,224,224"
         )
     small, full = count_cost(network, example), count_cost(dense, example)
-    with DeviceGate(DEVICE).measurement():
-        speed = measure_throughput(network, dense, measurement_inputs(example, batch_size))
+    speed = compare_throughput(network, dense, example, Workplace(batch_size=batch_size), DeviceGate(DEVICE))
     return {
         **size_metrics(full.params, full.flops, small.params, small.flops),
         "throughput": speed.images_per_second,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lrsearch import rebuild
-from lrsearch.dense import DenseSpec, load_dense_model, prepare_dense
+from lrsearch.dense import DenseSpec, Workplace, load_dense_model, prepare_dense
 from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedError
 from lrsearch.measure.cost import count_cost
 from lrsearch.recipe import Recipe
@@ -16,13 +16,14 @@ from lrsearch.trial import TrialSpec, evaluate_test, failure_reason, read_result
 
 MODEL = {"name": "digits_resnet", "width": 8}
 DATA = {"name": "digits"}
+HERE = Workplace(batch_size=16, seconds=0.1)
 
 
 @pytest.fixture(scope="module")
 def dense_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dense")
     config = TrainingConfig(epochs=2).model_dump(mode="json")
-    spec = DenseSpec(MODEL, DATA, config, 0, "cpu", 1, 16, 0.1)
+    spec = DenseSpec(MODEL, DATA, config, 0, HERE)
     reports = list(prepare_dense(spec, folder))
     assert [(report.stage, report.done, report.total) for report in reports] == [("retrain", 1, 2), ("retrain", 2, 2)]
     return folder
@@ -38,10 +39,7 @@ def spec(dense_folder, tmp_path):
         data=DATA,
         retrain=TrainingConfig(epochs=3, lr=0.02).model_dump(mode="json"),
         seed=7,
-        device="cpu",
-        threads=1,
-        measure_batch=16,
-        measure_seconds=0.1,
+        workplace=HERE,
         dense_folder=str(dense_folder),
         cache_folder=str(tmp_path / "cache"),
     )
@@ -58,14 +56,14 @@ def assert_same_weights(one, other):
 
 def test_dense_network_is_trained_once(dense_folder):
     written = (dense_folder / "weights.safetensors").stat().st_mtime_ns
-    spec = DenseSpec(MODEL, DATA, {}, 0, "cpu", 1, 16, 0.1)
+    spec = DenseSpec(MODEL, DATA, {}, 0, HERE)
 
     assert list(prepare_dense(spec, dense_folder)) == []
     assert (dense_folder / "weights.safetensors").stat().st_mtime_ns == written
 
 
 def test_dense_key_depends_on_all_that_the_network_depends_on(tmp_path):
-    spec = DenseSpec(MODEL, DATA, TrainingConfig().model_dump(mode="json"), 0, "cpu", 1, 16, 0.1)
+    spec = DenseSpec(MODEL, DATA, TrainingConfig().model_dump(mode="json"), 0, HERE)
     weights_file = tmp_path / "w.pt"
     weights_file.write_bytes(b"1")
     loaded = replace(spec, model=MODEL | {"weights": str(weights_file)})
@@ -79,7 +77,7 @@ def test_dense_key_depends_on_all_that_the_network_depends_on(tmp_path):
         loaded.key(),
     }
     assert len(keys) == 6
-    assert replace(spec, threads=2, device="cuda").key() == spec.key()
+    assert replace(spec, workplace=Workplace("cuda", threads=2)).key() == spec.key()
     weights_file.write_bytes(b"2")
     assert loaded.key() not in keys
 

@@ -120,10 +120,7 @@ def _dense(space: Space, store: SweepStore, observers: Sequence[SweepObserver]) 
         data=space.data,
         train=space.train.model_dump(mode="json"),
         seed=space.search.seed,
-        device="cuda" if resources.gpus else "cpu",
-        threads=max(1, int(resources.cpus)),
-        measure_batch=space.measure.batch_size,
-        measure_seconds=space.measure.seconds,
+        workplace=space.workplace(),
     )
     folder = store.cache / f"dense-{spec.key()}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from ray.tune import Callback
@@ -33,7 +32,7 @@ class StudySearcher(Searcher):
         if spec is None:
             return Searcher.FINISHED
         self._numbers[trial_id] = spec.number
-        return {"spec": asdict(spec), "folder": str(self._session.store.trial(spec.number))}
+        return {"spec": spec, "folder": str(self._session.store.trial(spec.number))}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended, was interrupted, or lost its worker too often."""
@@ -61,4 +60,4 @@ class ReportForwarder(Callback):
     ) -> None:
         """A worker told how its trial is getting on."""
         for report in result.get("reports", []):
-            self._session.trial_reported(trial.config["spec"]["number"], Report(**report))
+            self._session.trial_reported(trial.config["spec"].number, Report(**report))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from lrsearch.errors import LrsearchError
+from lrsearch.files import write_json
 from lrsearch.front import gain, hypervolume, mark_front
 from lrsearch.observer import SweepObserver
 from lrsearch.record import DenseRecord, Report, TrialRecord
 from lrsearch.space import Space
-from lrsearch.sweep.store import SweepStore, write_atomically
+from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import SweepStudy
 from lrsearch.training import read_history
 from lrsearch.trial import CHECKPOINT, TrialSpec, failed_result, read_result, write_result
@@ -66,10 +66,10 @@ class SweepSession:
         self._left -= 1
         return self._spec(*self._study.ask())
 
-    def trial_started(self, spec: Mapping[str, Any]) -> None:
+    def trial_started(self, spec: TrialSpec) -> None:
         """Tell the observers that a worker runs a trial."""
         for observer in self._observers:
-            observer.trial_started(spec["number"], spec["method"], spec["hyperparameters"])
+            observer.trial_started(spec.number, spec.method, spec.hyperparameters)
 
     def trial_reported(self, number: int, report: Report) -> None:
         """Tell the observers how a trial is getting on."""
@@ -107,7 +107,7 @@ class SweepSession:
             "trials": [record.to_json() for record in self.records if record.pareto],
             "hypervolume": volume,
         }
-        write_atomically(self.store.front / "front.json", json.dumps(front, indent=2) + "\n")
+        write_json(self.store.front / "front.json", front)
         for observer in self._observers:
             observer.front_changed(self.records, volume)
 
@@ -142,7 +142,7 @@ class SweepSession:
         self.publish_front()
 
     def _spec(self, number: int, method: str, hyperparameters: dict[str, Any]) -> TrialSpec:
-        space, resources = self.space, self.space.resources
+        space = self.space
         return TrialSpec(
             number=number,
             method=method,
@@ -151,10 +151,7 @@ class SweepSession:
             data=space.data,
             retrain=space.retraining().model_dump(mode="json"),
             seed=space.search.seed * 100_003 + number,
-            device="cuda" if resources.gpus else "cpu",
-            threads=max(1, int(resources.cpus)),
-            measure_batch=space.measure.batch_size,
-            measure_seconds=space.measure.seconds,
+            workplace=space.workplace(),
             dense_folder=self._dense_folder,
             cache_folder=str(self.store.cache),
         )

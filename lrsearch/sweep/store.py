@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lrsearch.errors import LrsearchError
+from lrsearch.files import read_json, write_json
 
 if TYPE_CHECKING:
     from lrsearch.space import Space  # imports PyTorch, which reading results does not need
@@ -92,7 +92,7 @@ class SweepStore:
 
     def save_space(self, space: Space) -> None:
         """Remember what is searched."""
-        write_atomically(self.folder / "space.json", space.model_dump_json(indent=2) + "\n")
+        write_json(self.folder / "space.json", space.model_dump(mode="json"))
 
     def load_space(self) -> Space:
         """What is searched.
@@ -106,13 +106,9 @@ class SweepStore:
 
     def raw_space(self) -> dict[str, Any]:
         """What is searched, as plain data and unchecked: enough to list results, and quick."""
-        path = self.folder / "space.json"
-        try:
-            space: dict[str, Any] = json.loads(path.read_text())
-        except FileNotFoundError as error:
-            raise LrsearchError(f"no sweep {self.name!r} in {self.storage}{self._others()}") from error
-        except ValueError as error:
-            raise LrsearchError(f"{path} is damaged: {error}") from error
+        space = read_json(self.folder / "space.json", "restore it from a copy")
+        if space is None:
+            raise LrsearchError(f"no sweep {self.name!r} in {self.storage}{self._others()}")
         return space
 
     @contextmanager
@@ -156,11 +152,3 @@ class SweepStore:
 def sweep_names(storage: Path) -> list[str]:
     """The sweeps of a storage folder, by name."""
     return sorted(path.parent.name for path in storage.glob("*/space.json"))
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file that is complete or absent, whenever the process dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(path)

@@ -57,10 +57,10 @@ class TrialTrainable(tune.Trainable):
         """Nothing, as for saving."""
 
     def _begin(self, config: dict[str, Any]) -> None:
-        from lrsearch.trial import TrialSpec, run_trial
+        from lrsearch.trial import run_trial
 
         self._folder = Path(config["folder"])
-        self._reports: Generator[Report, None, None] = run_trial(TrialSpec(**config["spec"]), self._folder)
+        self._reports: Generator[Report, None, None] = run_trial(config["spec"], self._folder)
 
     def _fail(self, error: Exception) -> None:
         from lrsearch.trial import failed_result, failure_reason, write_result

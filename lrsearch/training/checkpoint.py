@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from lrsearch.errors import LrsearchError
+from lrsearch.files import replacing
 
 _FORMAT = 1
 
@@ -63,12 +63,8 @@ class Checkpoint:
             "history": [asdict(epoch) for epoch in self.history],
             "origin": self.origin,
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())  # else a machine that loses power may keep the new name without the content
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
 
     @classmethod
     def load(cls, path: Path) -> Checkpoint:

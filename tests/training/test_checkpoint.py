@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 import torch
@@ -59,8 +59,8 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     path = tmp_path / "checkpoint.pt"
     saved(path)
 
-    def half(content: object, file: IO[bytes]) -> None:
-        file.write(b"half a check")
+    def half(content: object, file: Path) -> None:
+        file.write_bytes(b"half a check")
         raise OSError("no space left on device")
 
     with monkeypatch.context() as patched:
@@ -68,6 +68,7 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
         with pytest.raises(OSError, match="no space"):
             saved(path)
     assert read_history(path) == HISTORY
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
