@@ -20,7 +20,7 @@ from lrsearch.record import DenseRecord, Report, TrialRecord
 Row = Mapping[str, Any]
 
 
-def short(hyperparameters: Mapping[str, Any], prefix: str = "") -> str:
+def short(hyperparameters: Mapping[str, Any]) -> str:
     """Hyperparameters as one short text, the budget first: ``params=0.40 solver=max``."""
     words = []
     for key in sorted(hyperparameters, key=lambda key: key != "budget"):
@@ -28,10 +28,18 @@ def short(hyperparameters: Mapping[str, Any], prefix: str = "") -> str:
         if isinstance(value, Mapping):
             words.append(short(value))
         elif isinstance(value, float):
-            words.append(f"{prefix}{key}={value:.3g}")
+            words.append(f"{key}={value:.3g}")
         elif value is not None:
-            words.append(f"{prefix}{key}={value}")
+            words.append(f"{key}={value}")
     return " ".join(words)
+
+
+def size_of(hyperparameters: Mapping[str, Any]) -> str:
+    """What sets the size of a trial's network: its budget, or else its numbers, such as ``alpha=2``."""
+    if hyperparameters.get("budget") is not None:
+        return short({"budget": hyperparameters["budget"]})
+    numbers = {k: v for k, v in hyperparameters.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    return short(numbers)
 
 
 def front_rows(dense: DenseRecord | None, front: Sequence[TrialRecord]) -> list[dict[str, Any]]:
@@ -62,10 +70,10 @@ def dense_row(dense: DenseRecord) -> dict[str, Any]:
 
 def front_table(rows: Sequence[Row]) -> Table:
     """The front as a table of at most 80 columns."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("trial", justify="right")
-    table.add_column("method")
-    table.add_column("budget", overflow="ellipsis", no_wrap=True, max_width=16)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("trial", justify="right", no_wrap=True)
+    table.add_column("method", no_wrap=True)
+    table.add_column("budget", no_wrap=True)
     for heading in ("acc %", "test %", "CR-P %", "CR-F %", "images/s", "speed-up"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -73,7 +81,7 @@ def front_table(rows: Sequence[Row]) -> Table:
         table.add_row(
             number,
             row["method"],
-            short(row["hyperparameters"]),
+            size_of(row["hyperparameters"]),
             _number(row["accuracy"], 2),
             _number(row["test_accuracy"], 2),
             _number(row["cr_p"], 1),
@@ -146,7 +154,7 @@ class SweepScreen:
 
     def trial_started(self, number: int, method: str, hyperparameters: dict[str, Any]) -> None:
         """Add a line to the table."""
-        self._running[number] = (method, short(hyperparameters), None)
+        self._running[number] = (method, size_of(hyperparameters), None)
 
     def trial_reported(self, number: int, report: Report) -> None:
         """Update its line; what was measured before retraining stays in it."""
@@ -169,7 +177,7 @@ class SweepScreen:
         else:
             tail = f"{record.state}: {record.reason}"
         if record.state != "complete" or not self._console.is_terminal:
-            self._say(f"{head} {short(record.hyperparameters)}: {tail}")
+            self._say(f"{head} {size_of(record.hyperparameters)}: {tail}")
 
     def front_changed(self, records: Sequence[TrialRecord], hypervolume: float) -> None:
         """Remember the front for the table's head."""

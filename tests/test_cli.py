@@ -127,6 +127,7 @@ def test_front_as_csv_and_as_a_table_of_80_columns(tmp_path, finished_sweep):
     assert csv_lines[0].startswith("number,state,method,params,flops")
     assert len(csv_lines) == len(table)
     assert "speed-up" in table[0] and "dense" in table[1]
+    assert all("tucker" in line or "alds" in line or "dense" in line for line in table[1:])
     assert max(map(len, table)) <= 80
 
 

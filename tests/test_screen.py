@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
-from lrsearch.screen import SweepScreen, duration, short
+from lrsearch.screen import SweepScreen, duration, short, size_of
 
 DENSE = DenseRecord(params=308_074, flops=6_100_000, accuracy=98.77, test_accuracy=99.44, throughput=10_779.0)
 
@@ -94,3 +94,8 @@ def test_durations_as_people_say_them(seconds, text):
 
 def test_hyperparameters_on_one_line_budget_first():
     assert short({"alpha": None, "solver": "max", "budget": {"flops": 0.25}}) == "flops=0.25 solver=max"
+
+
+def test_size_is_the_budget_or_else_the_numbers():
+    assert size_of({"solver": "max", "n_seeds": 15, "budget": {"flops": 0.25}}) == "flops=0.25"
+    assert size_of({"alpha": 2.5, "classifier": False}) == "alpha=2.5"
