@@ -267,6 +267,14 @@ def test_second_driver_is_refused(tmp_path, space):
     assert "already being run by process" in sentence
 
 
+def test_damaged_study_is_named(tmp_path, finished_sweep):
+    journal = finished_sweep.store.journal
+    journal.write_bytes(b"garbage\n" + journal.read_bytes())
+
+    for verb in ("resume", "front", "status"):
+        assert "study.journal is damaged at line 1" in refused(verb, "sim", cwd=tmp_path)
+
+
 def test_damaged_weights_are_named(tmp_path):
     lrsearch("compress", "--model", "digits_mlp", "--budget", "params=0.5", "--out", "o", cwd=tmp_path)
     (tmp_path / "o" / "weights.safetensors").write_bytes(b"\x00" * 64)

@@ -89,6 +89,17 @@ class Sweep:
             assert epochs[: len(known)] == known, f"trial {number} repeated an epoch"
             self.epochs[number] = epochs
 
+    def check_damaged_checkpoint_is_refused(self):
+        """Never silently: a checkpoint that cannot be read stops the sweep with one sentence, until it is mended."""
+        checkpoint = sorted(self.folder.glob("trials/*/checkpoint.pt"))[0]
+        content = checkpoint.read_bytes()
+        checkpoint.write_bytes(content[: len(content) // 2])
+        driver = self.start("resume", "s")
+        output, _ = driver.communicate(timeout=120)
+        assert driver.returncode == 1, output
+        assert output.splitlines()[-1].startswith(f"error: checkpoint {checkpoint}"), output
+        checkpoint.write_bytes(content)
+
     def check_end(self):
         """Everything the promise says about a sweep that was killed and resumed."""
         journal = optuna.storages.journal.JournalFileBackend(str(self.folder / "study.journal"))
@@ -151,6 +162,7 @@ def test_driver_stopped_from_outside(sweep):
             assert driver.returncode == 130, output
             assert "lrsearch resume s" in output
         sweep.take_stock()
+    sweep.check_damaged_checkpoint_is_refused()
 
     sweep.run_to_end("resume", "s")
 
