@@ -5,13 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from lrsearch.arguments import (
+    parse_budget,
+    parse_duration,
+    parse_named,
+    parse_settings,
+    parse_shape,
+    parse_values,
+)
 from lrsearch.errors import LrsearchError
 
 if TYPE_CHECKING:
@@ -76,7 +83,7 @@ def search(
     """Run a sweep; run again under the same name, it is continued."""
     from lrsearch.screen import SweepScreen
 
-    overrides = _settings(settings)
+    overrides = parse_settings(settings)
     if dry_run:
         _print_dry_run(space, overrides | ({"search.trials": str(trials)} if trials is not None else {}))
         return
@@ -91,7 +98,7 @@ def search(
         trials=trials,
         address=address,
         settings=overrides,
-        time_budget=_seconds(time_budget),
+        time_budget=parse_duration(time_budget),
         observers=(SweepScreen(console),),
     )
     _print_outcome(console, results, storage)
@@ -115,7 +122,7 @@ def resume(
         storage=storage,
         tracking_uri=tracking_uri,
         address=address,
-        time_budget=_seconds(time_budget),
+        time_budget=parse_duration(time_budget),
         observers=(SweepScreen(console),),
     )
     _print_outcome(console, results, storage)
@@ -203,11 +210,11 @@ def compress(
 
     report = compress_to(
         out,
-        model=_named(model) | ({"weights": str(weights)} if weights else {}),
-        data=_named(data) if data else None,
+        model=parse_named(model) | ({"weights": str(weights)} if weights else {}),
+        data=parse_named(data) if data else None,
         method=method,
-        budget=_budget(budget),
-        hyperparameters=_values(settings),
+        budget=parse_budget(budget),
+        hyperparameters=parse_values(settings),
         seed=seed,
     )
     console = _console()
@@ -237,7 +244,7 @@ def measure(
     from lrsearch.screen import facts_table
     from lrsearch.workbench import measure_network
 
-    figures = measure_network(folder, _named(model) if model else None, _shape(shape), batch_size)
+    figures = measure_network(folder, parse_named(model) if model else None, parse_shape(shape), batch_size)
     if format == "json":
         _print_json(figures)
         return
@@ -265,7 +272,7 @@ def evaluate(
     """Evaluate the accuracy of a compressed network."""
     from lrsearch.workbench import evaluate_folder
 
-    accuracy = evaluate_folder(folder, _named(data), split)
+    accuracy = evaluate_folder(folder, parse_named(data), split)
     if format == "json":
         _print_json({"accuracy": accuracy, "split": split})
     else:
@@ -339,59 +346,6 @@ def _print_outcome(console: Console, results: Any, storage: str) -> None:
         )
         sys.exit(130)
     console.print(f"next: lrsearch ui {results.name}{where}", highlight=False, soft_wrap=True)
-
-
-def _settings(settings: list[str] | None) -> dict[str, str]:
-    pairs = {}
-    for setting in settings or []:
-        key, separator, value = setting.partition("=")
-        if not separator or not key:
-            raise LrsearchError(f"--set is {setting!r}, expected key=value such as retrain.epochs=8")
-        pairs[key] = value
-    return pairs
-
-
-def _values(settings: list[str] | None) -> dict[str, Any]:
-    from lrsearch.space import parse_value
-
-    return {key: parse_value(text) for key, text in _settings(settings).items()}
-
-
-def _budget(text: str | None) -> dict[str, float] | None:
-    if text is None:
-        return None
-    resource, _, fraction = text.partition("=")
-    try:
-        return {resource: float(fraction)}
-    except ValueError as error:
-        raise LrsearchError(f"--budget is {text!r}, expected params=F or flops=F with 0 < F <= 1") from error
-
-
-def _named(text: str) -> dict[str, Any]:
-    from lrsearch.space import parse_value
-
-    value = parse_value(text) if text.lstrip().startswith("{") else {"name": text}
-    if not isinstance(value, dict) or "name" not in value:
-        raise LrsearchError(f"{text!r} has no name, expected a name or '{{name: ..., key: value}}'")
-    return value
-
-
-def _shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    if not re.fullmatch(r"\d+(,\d+)*", text):
-        raise LrsearchError(f"--input is {text!r}, expected whole numbers such as 3,224,224")
-    return tuple(int(part) for part in text.split(","))
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text)
-    if not match or not any(match.groups()):
-        raise LrsearchError(f"--time-budget is {text!r}, expected a time such as 2h, 45m or 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return 3600.0 * hours + 60.0 * minutes + seconds
 
 
 if __name__ == "__main__":
