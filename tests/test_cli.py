@@ -1,12 +1,15 @@
 """The front door: what a person types, right and wrong, and what comes back."""
 
+import io
 import json
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
+from lrsearch.cli import main
 from lrsearch.sweep.store import SweepStore
 from tests.sweep.simulator import make_space, open_session, simulate
 
@@ -14,13 +17,21 @@ SPACE = "model: {name: digits_mlp}\ndata: {name: digits}\nmethods: {alds: {}}\n"
 
 
 def lrsearch(*arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", "lrsearch.cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=cwd,
-    )
+    """Run a command in this process, where PyTorch is imported already."""
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["lrsearch", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+    return subprocess.CompletedProcess(arguments, code, stdout.getvalue(), stderr.getvalue())
+
+
+def in_a_process_of_its_own(*arguments, cwd):
+    command = [sys.executable, "-m", "lrsearch.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=cwd)
 
 
 def refused(*arguments, cwd):
@@ -49,11 +60,11 @@ def finished_sweep(tmp_path):
 
 
 def test_help_is_quick(tmp_path):
-    lrsearch("--help", cwd=tmp_path)
+    in_a_process_of_its_own("--help", cwd=tmp_path)
     seconds = []
     for _ in range(3):
         started = time.perf_counter()
-        done = lrsearch("--help", cwd=tmp_path)
+        done = in_a_process_of_its_own("--help", cwd=tmp_path)
         seconds.append(time.perf_counter() - started)
 
     for verb in ("search", "resume", "status", "front", "ui", "compress", "measure", "evaluate"):
@@ -283,6 +294,6 @@ def test_damaged_weights_are_named(tmp_path):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    done = lrsearch("--debug", "front", "nothing", cwd=tmp_path)
+    done = in_a_process_of_its_own("--debug", "front", "nothing", cwd=tmp_path)
 
     assert done.returncode == 1 and "Traceback" in done.stderr

@@ -27,10 +27,10 @@ retrain: {epochs: 4}
 methods:
   alds: {budget: {params: {uniform: [0.2, 0.8]}}}
   tucker: {alpha: {loguniform: [1.5, 6]}}
-search: {trials: 10}
-measure: {seconds: 0.2}
+search: {trials: 8}
+measure: {seconds: 0.1}
 """
-TRIALS, EPOCHS = 10, 4
+TRIALS, EPOCHS = 8, 4
 
 
 class Sweep:
