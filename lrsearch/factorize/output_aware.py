@@ -1,0 +1,131 @@
+"""Decompositions of a layer that keep its *output* on given inputs, rather than its weight.
+
+The output error of an approximation What is tr(H (W - What) C (W - What)^T), with C the covariance of the input
+patches and H a positive weight on the output channels (the identity: every output counts alike). The first
+stage is the projection that is optimal when the patches along the axes of the second stage are uncorrelated (for
+scheme 0 there are none, so that it is the optimum: Zhang et al. 2015, "Accelerating Very Deep Convolutional
+Networks for Classification and Detection", eq. 5); the second stage is the least-squares fit of the dense output
+on what the first stage really puts out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrsearch.factorize.stages import first_owns
+from lrsearch.factorize.svd import fold
+
+_JITTER = 1e-10
+
+
+@dataclass(frozen=True)
+class OutputDecomposition:
+    """One group of a layer decomposed with one folding, for all ranks at once.
+
+    Attributes:
+        errors: output error of the ranks 0, 1, ...; never rises.
+        first: (r, C, height, width) kernels of the first stage, the most useful first.
+        rows: (r * cells, D), each first-stage kernel at each cell of the second stage's kernel.
+        factor, explained: the Cholesky factor of the covariance of what ``rows`` put out, and its covariance with
+            the dense output in that factor's terms.
+    """
+
+    errors: Tensor
+    first: Tensor
+    rows: Tensor
+    factor: Tensor
+    explained: Tensor
+
+    def second(self, rank: int) -> Tensor:
+        """The best second stage for the first ``rank`` kernels: (S, rank, cells of its kernel)."""
+        size = rank * (len(self.rows) // len(self.first))
+        solution = torch.linalg.solve_triangular(self.factor[:size, :size].mT, self.explained[:size], upper=True)
+        reshaped: Tensor = solution.mT.reshape(solution.shape[1], rank, -1)
+        return reshaped
+
+    def approximation(self, rank: int) -> Tensor:
+        """What, the weight that both stages multiply out to: (S, D)."""
+        second = self.second(rank).flatten(1)
+        return second @ self.rows[: second.shape[1]]
+
+
+def decompose(weight: Tensor, covariance: Tensor, importance: Tensor, scheme: int) -> OutputDecomposition:
+    """Decompose one group of a layer for its outputs.
+
+    The rows of the first stage are ordered by use and a Cholesky factor of their outputs' covariance is nested,
+    so that one factorization serves every rank.
+
+    Args:
+        weight: W, (S, C, height, width).
+        covariance: C, (D, D) with D = C height width in that order.
+        importance: the positive definite H, (S, S).
+        scheme: which kernel axes the first stage owns, see ``fold``.
+    """
+    weight, covariance, importance = (part.to(torch.float64) for part in (weight, covariance, importance))
+    root = _root(importance)
+    flat = weight.flatten(1)
+    first = _first_stage((root @ flat).reshape(weight.shape), covariance, scheme)
+    rows = _placed(first, weight.shape, scheme).flatten(1)
+    outputs = rows @ covariance
+    gram = outputs @ rows.mT
+    gram.diagonal().add_(_JITTER * gram.diagonal().mean() + torch.finfo(gram.dtype).tiny)
+    factor = torch.linalg.cholesky(gram)
+    explained = torch.linalg.solve_triangular(factor, outputs @ flat.mT, upper=False)
+    kept = (explained @ root).square().sum(1).reshape(len(first), -1).sum(1).cumsum(0)
+    total = ((root @ flat @ covariance) * (root @ flat)).sum()
+    errors = torch.cat([total[None], total - kept]).clamp_min(0)
+    return OutputDecomposition(errors, first, rows, factor, explained)
+
+
+def _root(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
+    return root
+
+
+def _first_stage(weight: Tensor, covariance: Tensor, scheme: int) -> Tensor:
+    """Leading right factors of the folded weight in the space whitened by the covariance of its columns.
+
+    With M = U S V^T R^-1 for R^2 the covariance, U^T M are the rows; from whichever Gram matrix is smaller.
+    """
+    matrix = fold(weight, 1, scheme, 1)[0, 0]
+    columns = _of_columns(covariance, weight.shape, scheme)
+    if matrix.shape[0] <= matrix.shape[1]:
+        rows = torch.linalg.eigh(matrix @ columns @ matrix.mT)[1].flip(-1).mT @ matrix
+    else:
+        root = _root(columns)
+        gram = matrix.mT @ matrix
+        rows = torch.linalg.eigh(root @ gram @ root)[1].flip(-1).mT @ root @ gram
+    rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    owns = first_owns(scheme)
+    kernel = [size if owned else 1 for size, owned in zip(weight.shape[2:], owns, strict=True)]
+    kernels: Tensor = rows.reshape(len(rows), weight.shape[1], *kernel)
+    return kernels
+
+
+def _of_columns(covariance: Tensor, shape: torch.Size, scheme: int) -> Tensor:
+    """Covariance of the columns of a folding: the mean over the cells of the second stage's kernel."""
+    owns = first_owns(scheme)
+    cells = covariance.reshape(*shape[1:], *shape[1:])
+    for axis, owned in ((1, owns[0]), (2, owns[1])):
+        if not owned:
+            cells = cells.diagonal(dim1=axis, dim2=axis + 3).mean(-1).unsqueeze(axis).unsqueeze(axis + 3)
+    side = cells.shape[0] * cells.shape[1] * cells.shape[2]
+    return cells.reshape(side, side)
+
+
+def _placed(first: Tensor, shape: torch.Size, scheme: int) -> Tensor:
+    """Every kernel of the first stage at every cell of the second's: (r * cells, C, height, width)."""
+    owns = first_owns(scheme)
+    heights = 1 if owns[0] else shape[2]
+    widths = 1 if owns[1] else shape[3]
+    placed = first.new_zeros(len(first), heights, widths, *shape[1:])
+    for row in range(heights):
+        for column in range(widths):
+            tall = slice(None) if owns[0] else slice(row, row + 1)
+            wide = slice(None) if owns[1] else slice(column, column + 1)
+            placed[:, row, column, :, tall, wide] = first
+    return placed.flatten(0, 2)
