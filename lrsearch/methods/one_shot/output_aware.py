@@ -18,7 +18,7 @@ from lrsearch.methods.one_shot.activations import observe
 from lrsearch.methods.one_shot.apply import apply, finite_weight
 from lrsearch.methods.one_shot.candidates import Family, LayerTable, smaller_ranks, svd
 from lrsearch.methods.one_shot.cap import DENSE, Cap, make_cap
-from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, foldings
+from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, foldings, useful_subspaces
 from lrsearch.recipe import Factorization
 
 IMAGES = 2048
@@ -46,13 +46,24 @@ class OutputAware:
         return lost
 
     def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
-        """What ``observe`` tells of the layers on the calibration inputs; nothing without these."""
+        """What ``observe`` tells of the layers on the calibration inputs, and what each decomposition loses.
+
+        Returns:
+            The tensors of ``observe``, none without calibration data; ``<layer>/errors/<scheme>`` -> the output error
+            of the ranks 0, 1, ....
+
+        Raises:
+            LrsearchError: a layer's weight is not finite, or the calibration data is empty.
+        """
         layers, _ = find_layers(model)
-        for name in layers:
-            finite_weight(model, name)
-        if task.calibration is None:
-            return {}
-        return observe(model, layers, task.calibration, task.device, IMAGES)
+        weights = {name: finite_weight(model, name) for name in layers}
+        found = observe(model, layers, task.calibration, task.device, IMAGES) if task.calibration is not None else {}
+        for name, shape in layers.items():
+            view = _View(weights[name], shape, name, found, self.importance)
+            for scheme in self._useful(shape):
+                errors = [group.errors for group in view.groups(scheme)]
+                found[f"{name}/errors/{scheme}"] = torch.stack(errors).sum(0)
+        return found
 
     def compress(
         self, model: nn.Module, task: Task, hyperparameters: BudgetHyperparameters, statistics: Mapping[str, Tensor]
@@ -68,7 +79,7 @@ class OutputAware:
             name: _View(finite_weight(model, name), shape, name, statistics, self.importance)
             for name, shape in layers.items()
         }
-        tables = {name: self._table(view, cap) for name, view in views.items()}
+        tables = {name: self._table(name, shape, cap, statistics) for name, shape in layers.items()}
         chosen = cap.allocate([table.candidates for table in tables.values()], "sum")
         factorizations = {
             name: table.factorization(index) for (name, table), index in zip(tables.items(), chosen, strict=True)
@@ -81,16 +92,16 @@ class OutputAware:
         cap.verify(compressed.model, task)
         return compressed
 
-    def _table(self, view: _View, cap: Cap) -> LayerTable:
-        dense = layer_cost(view.shape, DENSE)
+    def _useful(self, shape: LayerShape) -> list[int]:
+        return [scheme for scheme in foldings(shape, self.schemes) if useful_subspaces(shape, scheme)]
+
+    def _table(self, name: str, shape: LayerShape, cap: Cap, statistics: Mapping[str, Tensor]) -> LayerTable:
+        dense = layer_cost(shape, DENSE)
         families = []
-        for scheme in foldings(view.shape, self.schemes):
-            first = layer_cost(view.shape, svd(scheme, 1, 1))
-            ranks = smaller_ranks(first, dense)
-            if not len(ranks):
-                continue
-            lost = torch.stack([group.errors for group in view.groups(scheme)]).sum(0).numpy()
-            ranks = ranks[: len(lost) - 1]
+        for scheme in self._useful(shape):
+            first = layer_cost(shape, svd(scheme, 1, 1))
+            lost = statistics[f"{name}/errors/{scheme}"].numpy()
+            ranks = smaller_ranks(first, dense)[: len(lost) - 1]
             errors = self.error(lost)[1 : len(ranks) + 1]
             families.append(Family(1, errors, ranks * cap.unit(first), _member(scheme)))
         return LayerTable(cap.unit(dense), families)
