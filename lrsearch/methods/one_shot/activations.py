@@ -39,10 +39,11 @@ def observe(
         images: at most so many are looked at.
 
     Returns:
-        For each layer that was called, in double precision on the CPU: ``<layer>/inputs`` (groups, D, D), the
-        covariance of the input patches where a bias or batch norm behind the layer can make up for a change of
-        their mean, else their second moment; ``<layer>/mean`` (groups, D); ``<layer>/outputs`` (groups, S, S), the
-        second moment of the gradient at the outputs, summed over positions and averaged over images.
+        For each layer that was called, on the CPU, in the precision of its weight but at least single:
+        ``<layer>/inputs`` (groups, D, D), the covariance of the input patches where a bias or batch norm behind the
+        layer can make up for a change of their mean, else their second moment; ``<layer>/mean`` (groups, D);
+        ``<layer>/outputs`` (groups, S, S), the second moment of the gradient at the outputs, summed over positions
+        and averaged over images.
 
     Raises:
         LrsearchError: there is no input.
@@ -107,7 +108,9 @@ class _Layer:
         mean, moment = self._sum / self.rows, self._moment / self.rows
         if self.absorbed:
             moment = moment - mean[:, :, None] * mean[:, None, :]
-        return {"inputs": moment, "mean": mean, "outputs": self._gradient / images}
+        found = {"inputs": moment, "mean": mean, "outputs": self._gradient / images}
+        dtype = torch.promote_types(self.module.get_parameter("weight").dtype, torch.float32)
+        return {key: value.to(dtype) for key, value in found.items()}
 
     def _parts(self, inputs: Tensor) -> Iterator[Tensor]:
         if isinstance(self.module, nn.Linear):

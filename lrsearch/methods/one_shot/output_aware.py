@@ -124,9 +124,9 @@ class _View:
         side = self._weight[0, 0].numel()
         white = torch.eye(side, dtype=torch.float64).expand(shape.groups, side, side)
         equal = torch.eye(shape.out_per_group, dtype=torch.float64).expand(shape.groups, -1, -1)
-        self._inputs = [_ridged(part) for part in statistics.get(f"{name}/inputs", white)]
+        self._inputs = [_ridged(part.double()) for part in statistics.get(f"{name}/inputs", white)]
         self._mean = statistics.get(f"{name}/mean")
-        self._importance = [importance(part) for part in statistics.get(f"{name}/outputs", equal)]
+        self._importance = [importance(part.double()) for part in statistics.get(f"{name}/outputs", equal)]
 
     def groups(self, scheme: int) -> list[OutputDecomposition]:
         return [decompose(*parts, scheme) for parts in zip(self._weight, self._inputs, self._importance, strict=True)]
@@ -142,7 +142,7 @@ class _View:
         bias = None
         if layer.bias is not None and self._mean is not None:
             kept = torch.stack([group.approximation(rank) for group in groups])
-            change = (self._weight.flatten(2) - kept) @ self._mean[:, :, None]
+            change = (self._weight.flatten(2) - kept) @ self._mean[:, :, None].double()
             old = layer.get_parameter("bias").detach()
             bias = old + change.flatten().to(old)
         return factorize_layer(layer, factorization, weights=weights, bias=bias)
