@@ -18,7 +18,7 @@ from torch import Tensor
 from lrsearch.factorize.stages import first_owns
 from lrsearch.factorize.svd import fold
 
-_JITTER = 1e-10
+_NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -71,13 +71,26 @@ def decompose(weight: Tensor, covariance: Tensor, importance: Tensor, scheme: in
     rows = _placed(first, weight.shape, scheme).flatten(1)
     outputs = rows @ covariance
     gram = outputs @ rows.mT
-    gram.diagonal().add_(_JITTER * gram.diagonal().mean() + torch.finfo(gram.dtype).tiny)
-    factor = torch.linalg.cholesky(gram)
+    factor = _cholesky(gram)
     explained = torch.linalg.solve_triangular(factor, outputs @ flat.mT, upper=False)
     kept = (explained @ root).square().sum(1).reshape(len(first), -1).sum(1).cumsum(0)
     total = ((root @ flat @ covariance) * (root @ flat)).sum()
     errors = torch.cat([total[None], total - kept]).clamp_min(0)
     return OutputDecomposition(errors, first, rows, factor, explained)
+
+
+def _cholesky(gram: Tensor) -> Tensor:
+    """Of a matrix that may be singular: with as little added to its diagonal as it takes."""
+    level = gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
+    identity = torch.eye(len(gram), dtype=gram.dtype)
+    for jitter in (1e-10, 1e-8, 1e-6):
+        factor, failed = torch.linalg.cholesky_ex(gram + jitter * level * identity)
+        if not failed:
+            break
+    else:
+        factor = torch.linalg.cholesky(gram + 1e-4 * level * identity)
+    exact: Tensor = factor
+    return exact
 
 
 def _root(matrix: Tensor) -> Tensor:
@@ -94,12 +107,15 @@ def _first_stage(weight: Tensor, covariance: Tensor, scheme: int) -> Tensor:
     matrix = fold(weight, 1, scheme, 1)[0, 0]
     columns = _of_columns(covariance, weight.shape, scheme)
     if matrix.shape[0] <= matrix.shape[1]:
-        rows = torch.linalg.eigh(matrix @ columns @ matrix.mT)[1].flip(-1).mT @ matrix
+        energies, left = torch.linalg.eigh(matrix @ columns @ matrix.mT)
+        rows, scale = left.mT @ matrix, energies.clamp_min(0).sqrt()
     else:
-        root = _root(columns)
-        gram = matrix.mT @ matrix
-        rows = torch.linalg.eigh(root @ gram @ root)[1].flip(-1).mT @ root @ gram
-    rows = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+        root, gram = _root(columns), matrix.mT @ matrix
+        scale, right = torch.linalg.eigh(root @ gram @ root)
+        rows = right.mT @ root @ gram
+    # To outputs of equal variance, so that the least squares are well conditioned.
+    least = (_NEGLIGIBLE * scale[-1]).clamp_min(torch.finfo(scale.dtype).tiny)
+    rows = (rows / scale.clamp_min(float(least))[:, None]).flip(0)
     owns = first_owns(scheme)
     kernel = [size if owned else 1 for size, owned in zip(weight.shape[2:], owns, strict=True)]
     kernels: Tensor = rows.reshape(len(rows), weight.shape[1], *kernel)
