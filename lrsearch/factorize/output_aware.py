@@ -28,28 +28,31 @@ class OutputDecomposition:
     Attributes:
         errors: output error of the ranks 0, 1, ...; never rises.
         first: (r, C, height, width) kernels of the first stage, the most useful first.
-        rows: (r * cells, D), each first-stage kernel at each cell of the second stage's kernel.
-        factor, explained: the Cholesky factor of the covariance of what ``rows`` put out, and its covariance with
-            the dense output in that factor's terms.
+        cells: (cells of the second stage's kernel, entries of a patch that the first stage sees from there).
+        factor, explained: the Cholesky factor of the covariance of what the first stage puts out at all cells, kernel
+            by kernel, and its covariance with the dense output in that factor's terms.
     """
 
     errors: Tensor
     first: Tensor
-    rows: Tensor
+    cells: Tensor
     factor: Tensor
     explained: Tensor
 
     def second(self, rank: int) -> Tensor:
         """The best second stage for the first ``rank`` kernels: (S, rank, cells of its kernel)."""
-        size = rank * (len(self.rows) // len(self.first))
+        size = rank * len(self.cells)
         solution = torch.linalg.solve_triangular(self.factor[:size, :size].mT, self.explained[:size], upper=True)
         reshaped: Tensor = solution.mT.reshape(solution.shape[1], rank, -1)
         return reshaped
 
     def approximation(self, rank: int) -> Tensor:
         """What, the weight that both stages multiply out to: (S, D)."""
-        second = self.second(rank).flatten(1)
-        return second @ self.rows[: second.shape[1]]
+        second, kernels = self.second(rank), self.first[:rank].flatten(1)
+        weight = second.new_zeros(len(second), self.cells.numel())
+        for index, cell in enumerate(self.cells):
+            weight[:, cell] = second[:, :, index] @ kernels
+        return weight
 
 
 def decompose(weight: Tensor, covariance: Tensor, importance: Tensor, scheme: int) -> OutputDecomposition:
@@ -67,16 +70,17 @@ def decompose(weight: Tensor, covariance: Tensor, importance: Tensor, scheme: in
     weight, covariance, importance = (part.to(torch.float64) for part in (weight, covariance, importance))
     root = _root(importance)
     flat = weight.flatten(1)
-    first = _first_stage((root @ flat).reshape(weight.shape), covariance, scheme)
-    rows = _placed(first, weight.shape, scheme).flatten(1)
-    outputs = rows @ covariance
-    gram = outputs @ rows.mT
+    cells = _cells(weight.shape, scheme)
+    first = _first_stage((root @ flat).reshape(weight.shape), covariance, scheme, cells)
+    kernels = first.flatten(1)
+    outputs = torch.stack([kernels @ covariance[cell] for cell in cells], 1).flatten(0, 1)
+    gram = torch.stack([outputs[:, cell] @ kernels.mT for cell in cells], 2).flatten(1)
     factor = _cholesky(gram)
     explained = torch.linalg.solve_triangular(factor, outputs @ flat.mT, upper=False)
     kept = (explained @ root).square().sum(1).reshape(len(first), -1).sum(1).cumsum(0)
     total = ((root @ flat @ covariance) * (root @ flat)).sum()
     errors = torch.cat([total[None], total - kept]).clamp_min(0)
-    return OutputDecomposition(errors, first, rows, factor, explained)
+    return OutputDecomposition(errors, first, cells, factor, explained)
 
 
 def _cholesky(gram: Tensor) -> Tensor:
@@ -99,13 +103,13 @@ def _root(matrix: Tensor) -> Tensor:
     return root
 
 
-def _first_stage(weight: Tensor, covariance: Tensor, scheme: int) -> Tensor:
+def _first_stage(weight: Tensor, covariance: Tensor, scheme: int, cells: Tensor) -> Tensor:
     """Leading right factors of the folded weight in the space whitened by the covariance of its columns.
 
     With M = U S V^T R^-1 for R^2 the covariance, U^T M are the rows; from whichever Gram matrix is smaller.
     """
     matrix = fold(weight, 1, scheme, 1)[0, 0]
-    columns = _of_columns(covariance, weight.shape, scheme)
+    columns = torch.stack([covariance[cell][:, cell] for cell in cells]).mean(0)
     if matrix.shape[0] <= matrix.shape[1]:
         energies, left = torch.linalg.eigh(matrix @ columns @ matrix.mT)
         rows, scale = left.mT @ matrix, energies.clamp_min(0).sqrt()
@@ -122,26 +126,7 @@ def _first_stage(weight: Tensor, covariance: Tensor, scheme: int) -> Tensor:
     return kernels
 
 
-def _of_columns(covariance: Tensor, shape: torch.Size, scheme: int) -> Tensor:
-    """Covariance of the columns of a folding: the mean over the cells of the second stage's kernel."""
-    owns = first_owns(scheme)
-    cells = covariance.reshape(*shape[1:], *shape[1:])
-    for axis, owned in ((1, owns[0]), (2, owns[1])):
-        if not owned:
-            cells = cells.diagonal(dim1=axis, dim2=axis + 3).mean(-1).unsqueeze(axis).unsqueeze(axis + 3)
-    side = cells.shape[0] * cells.shape[1] * cells.shape[2]
-    return cells.reshape(side, side)
-
-
-def _placed(first: Tensor, shape: torch.Size, scheme: int) -> Tensor:
-    """Every kernel of the first stage at every cell of the second's: (r * cells, C, height, width)."""
-    owns = first_owns(scheme)
-    heights = 1 if owns[0] else shape[2]
-    widths = 1 if owns[1] else shape[3]
-    placed = first.new_zeros(len(first), heights, widths, *shape[1:])
-    for row in range(heights):
-        for column in range(widths):
-            tall = slice(None) if owns[0] else slice(row, row + 1)
-            wide = slice(None) if owns[1] else slice(column, column + 1)
-            placed[:, row, column, :, tall, wide] = first
-    return placed.flatten(0, 2)
+def _cells(shape: torch.Size, scheme: int) -> Tensor:
+    """Which of the D entries of a patch the first stage sees from each cell of the second's kernel."""
+    entries = torch.arange(shape[1] * shape[2] * shape[3]).reshape(1, *shape[1:])
+    return fold(entries, 1, scheme, 1)[0, 0]

@@ -76,8 +76,8 @@ def test_no_second_stage_does_better(scheme: int) -> None:
     weight, inputs = problem(7)
     made = decompose(weight, inputs @ inputs.mT, torch.eye(5), scheme)
     for rank in (1, 2):
-        cells = len(made.rows) // len(made.first)
-        features = (made.rows[: rank * cells] @ inputs).mT
+        kernels = made.first[:rank].flatten(1)
+        features = torch.stack([kernels @ inputs[cell] for cell in made.cells], 1).flatten(0, 1).mT
         fitted = torch.linalg.lstsq(features, (weight.flatten(1) @ inputs).mT).solution.mT
         torch.testing.assert_close(made.second(rank).flatten(1), fitted, rtol=1e-6, atol=1e-6)
 
