@@ -119,7 +119,7 @@ def compress_steps(
             break
         yield progress
     if hyperparameters.recalibrate and task.calibration is not None:
-        recalibrate_batch_norm(compressed.model, task.calibration, task.device, gate)
+        recalibrate_batch_norm(compressed.model, task.calibration, task.device, gate, reference=model)
     return Compressed(compressed.model.eval(), compressed.recipe)
 
 

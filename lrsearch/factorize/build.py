@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,11 +42,19 @@ def build_layer(module: nn.Module, factorization: Factorization) -> nn.Module:
     return sequence
 
 
-def factorize_layer(module: nn.Module, factorization: Factorization, *, refine: bool = False) -> nn.Module:
+def factorize_layer(
+    module: nn.Module,
+    factorization: Factorization,
+    *,
+    refine: bool = False,
+    weights: Sequence[Tensor] | None = None,
+    bias: Tensor | None = None,
+) -> nn.Module:
     """The factorized layer with the weights that approximate ``module`` best; ``module`` itself if it stays dense.
 
     ``svd`` is optimal slice by slice; ``tucker2`` is the truncated higher-order SVD, which ``refine`` improves by
-    alternating least squares (needs tensorly).
+    alternating least squares (needs tensorly). Where ``weights`` of the stages are given they are taken instead,
+    and ``bias`` in place of the layer's if it has one.
 
     Raises:
         TypeError: the module is no Conv2d or Linear.
@@ -57,13 +66,15 @@ def factorize_layer(module: nn.Module, factorization: Factorization, *, refine: 
     built = build_layer(layer, factorization)
     if not isinstance(built, nn.Sequential):
         return built
-    for stage, weight in zip(built, _weights(layer, shape, factorization, refine), strict=True):
+    if weights is None:
+        weights = _weights(layer, shape, factorization, refine)
+    for stage, weight in zip(built, weights, strict=True):
         target = stage.get_parameter("weight")
         with torch.no_grad():
             target.copy_(weight.reshape(target.shape))
     if layer.bias is not None:
         with torch.no_grad():
-            _last_bias(built).copy_(layer.bias)
+            _last_bias(built).copy_(layer.bias if bias is None else bias)
     return built
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lrsearch.distributions import Uniform
-from lrsearch.factorize import LayerShape, find_layers, layer_cost
+from lrsearch.factorize import LayerShape, factorize_layer, find_layers, layer_cost
 from lrsearch.factorize.stages import max_rank, max_tucker_ranks
 from lrsearch.methods import base
 from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
@@ -81,7 +81,11 @@ class Tucker:
         else:
             cap = make_cap(model, layers, hyperparameters.budget, task)
             chosen = _within_budget(layers, cap, beta)
-        compressed = yield from apply(model, task, "tucker", chosen, dense, refine=hyperparameters.refine)
+
+        def factorize(_: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
+            return factorize_layer(layer, factorization, refine=hyperparameters.refine)
+
+        compressed = yield from apply(model, task, "tucker", chosen, dense, factorize=factorize)
         if cap is not None:
             cap.verify(compressed.model, task)
         return compressed

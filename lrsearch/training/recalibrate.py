@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 
 import torch
@@ -18,8 +19,15 @@ def recalibrate_batch_norm(
     batches: Iterable[tuple[Tensor, Tensor]],
     device: torch.device,
     gate: DeviceGate | None = None,
+    *,
+    reference: nn.Module | None = None,
 ) -> None:
     """Replace the running statistics of every batch norm by their averages over ``batches``.
+
+    With a ``reference``, the network that was compressed, its own statistics are kept and only corrected by what
+    compression changed on these inputs: so that it matters little how many they are and that training saw them
+    augmented. Means move by the difference. Variances are scaled by the square root of the ratio, half way between
+    restoring the spread of the dense outputs and keeping what least squares shrinks for being uncertain.
 
     Compressed layers shift the distribution that the next batch norm was trained on; its statistics need
     inputs, no labels. Each batch counts by its number of images; all other modules (dropout) stay in eval
@@ -30,14 +38,37 @@ def recalibrate_batch_norm(
         batches: (inputs, targets); targets are ignored.
         device: where the inputs are moved to.
         gate: each batch holds ``gate.work()``; None where nobody measures, or the caller holds it.
+        reference: the dense network, on ``device`` too; left as it is. Its batch norms are found by name.
     """
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats and module.running_mean is not None
-    ]
-    if not norms:
+    if not any(True for _ in _norms(model)):
         return
+    _average(model, batches, device, gate)
+    if reference is None:
+        return
+    originals, there = dict(_norms(reference)), copy.deepcopy(reference)
+    _average(there, batches, device, gate)
+    for name, norm in _norms(model):
+        if name in originals:
+            _correct(norm, originals[name], there.get_submodule(name))
+
+
+def _norms(model: nn.Module) -> Iterator[tuple[str, _BatchNorm]]:
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.track_running_stats and module.running_mean is not None:
+            yield name, module
+
+
+def _correct(norm: _BatchNorm, original: _BatchNorm, there: nn.Module) -> None:
+    """From averages of both networks over the same inputs to corrected statistics of the original."""
+    ratio = norm.get_buffer("running_var") / there.get_buffer("running_var").clamp_min(norm.eps)
+    norm.get_buffer("running_mean").add_(original.get_buffer("running_mean") - there.get_buffer("running_mean"))
+    norm.get_buffer("running_var").copy_(original.get_buffer("running_var") * ratio.sqrt())
+
+
+def _average(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], device: torch.device, gate: DeviceGate | None
+) -> None:
+    norms = [norm for _, norm in _norms(model)]
     momenta = [norm.momentum for norm in norms]
     images = 0
     remaining = iter(batches)

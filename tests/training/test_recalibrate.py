@@ -52,6 +52,24 @@ def test_later_layers_see_what_training_would_show_them_without_dropout() -> Non
     assert torch.allclose(model[3].running_var, outputs.transpose(0, 1).flatten(1).var(1), rtol=1e-3)
 
 
+def test_a_reference_keeps_its_statistics_but_for_what_changed_on_the_data() -> None:
+    model, reference = network(), network()
+    for norm in (reference[0], reference[3]):
+        norm.running_mean.uniform_(-1, 1)
+        norm.running_var.uniform_(1, 2)
+    before = {key: value.clone() for key, value in reference.state_dict().items()}
+    recalibrate_batch_norm(model, batches(16, 9), CPU, reference=reference)
+    for key, value in reference.state_dict().items():
+        assert torch.equal(value, before[key])
+    assert torch.allclose(model[0].running_mean, reference[0].running_mean, atol=1e-6)
+    assert torch.allclose(model[3].running_var, reference[3].running_var, rtol=1e-5)
+    with torch.no_grad():
+        model[2].weight.mul_(3)
+        model[2].bias.add_(5).mul_(3)
+    recalibrate_batch_norm(model, batches(16, 9), CPU, reference=reference)
+    assert torch.allclose(model[3].running_var, 3 * reference[3].running_var, rtol=1e-4)
+
+
 def test_it_repairs_a_network_whose_statistics_are_wrong() -> None:
     model = network()
     model[3].running_mean.fill_(50)

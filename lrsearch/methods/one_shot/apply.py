@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ def apply(
     chosen: Mapping[str, Factorization],
     dense: Mapping[str, str],
     *,
-    refine: bool = False,
+    factorize: Callable[[str, nn.Module, Factorization], nn.Module] | None = None,
 ) -> Generator[Progress, None, Compressed]:
     """Factorize the layers one by one, yielding after each; the model stays untouched.
 
@@ -30,7 +30,7 @@ def apply(
         method: the method's name, for the recipe.
         chosen: the factorization of each layer that has a choice.
         dense: the reason of each layer that has none.
-        refine: see ``factorize_layer``.
+        factorize: (name, layer, factorization) -> the module that takes its place; ``factorize_layer`` by default.
 
     Raises:
         LrsearchError: a layer's weight is not finite.
@@ -39,7 +39,8 @@ def apply(
     layers = {}
     for done, name in enumerate(replaced, start=1):
         finite_weight(model, name)
-        layers[name] = factorize_layer(model.get_submodule(name), chosen[name], refine=refine)
+        layer = model.get_submodule(name)
+        layers[name] = factorize(name, layer, chosen[name]) if factorize else factorize_layer(layer, chosen[name])
         yield Progress(done, len(replaced))
     if not replaced:
         yield Progress(1, 1)

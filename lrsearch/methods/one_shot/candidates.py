@@ -83,7 +83,7 @@ def svd_candidates(
         # Both stages grow in proportion to the rank, so that rank 1 prices them all.
         first = layer_cost(shape, svd(scheme, subspaces, 1))
         ranks = smaller_ranks(first, dense)[: values.shape[-1]]
-        errors = measure(values.flatten(0, 1).numpy(), norm)[1 : len(ranks) + 1]
+        errors = measure(values.numpy(), norm)[1 : len(ranks) + 1]
         families.append(Family(subspaces, errors, ranks * unit(first), _svd_member(scheme, subspaces)))
     return LayerTable(unit(dense), families)
 

@@ -1,0 +1,132 @@
+"""Decompositions of a layer that keep its *output* on given inputs, rather than its weight.
+
+The output error of an approximation What is tr(H (W - What) C (W - What)^T), with C the covariance of the input
+patches and H a positive weight on the output channels (the identity: every output counts alike). The first
+stage is the projection that is optimal when the patches along the axes of the second stage are uncorrelated (for
+scheme 0 there are none, so that it is the optimum: Zhang et al. 2015, "Accelerating Very Deep Convolutional
+Networks for Classification and Detection", eq. 5); the second stage is the least-squares fit of the dense output
+on what the first stage really puts out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrsearch.factorize.stages import first_owns
+from lrsearch.factorize.svd import fold
+
+_NEGLIGIBLE = 1e-9
+
+
+@dataclass(frozen=True)
+class OutputDecomposition:
+    """One group of a layer decomposed with one folding, for all ranks at once.
+
+    Attributes:
+        errors: output error of the ranks 0, 1, ...; never rises.
+        first: (r, C, height, width) kernels of the first stage, the most useful first.
+        cells: (cells of the second stage's kernel, entries of a patch that the first stage sees from there).
+        factor, explained: the Cholesky factor of the covariance of what the first stage puts out at all cells, kernel
+            by kernel, and its covariance with the dense output in that factor's terms.
+    """
+
+    errors: Tensor
+    first: Tensor
+    cells: Tensor
+    factor: Tensor
+    explained: Tensor
+
+    def second(self, rank: int) -> Tensor:
+        """The best second stage for the first ``rank`` kernels: (S, rank, cells of its kernel)."""
+        size = rank * len(self.cells)
+        solution = torch.linalg.solve_triangular(self.factor[:size, :size].mT, self.explained[:size], upper=True)
+        reshaped: Tensor = solution.mT.reshape(solution.shape[1], rank, -1)
+        return reshaped
+
+    def approximation(self, rank: int) -> Tensor:
+        """What, the weight that both stages multiply out to: (S, D)."""
+        second, kernels = self.second(rank), self.first[:rank].flatten(1)
+        weight = second.new_zeros(len(second), self.cells.numel())
+        for index, cell in enumerate(self.cells):
+            weight[:, cell] = second[:, :, index] @ kernels
+        return weight
+
+
+def decompose(weight: Tensor, covariance: Tensor, importance: Tensor, scheme: int) -> OutputDecomposition:
+    """Decompose one group of a layer for its outputs.
+
+    The rows of the first stage are ordered by use and a Cholesky factor of their outputs' covariance is nested,
+    so that one factorization serves every rank.
+
+    Args:
+        weight: W, (S, C, height, width).
+        covariance: C, (D, D) with D = C height width in that order.
+        importance: the positive definite H, (S, S).
+        scheme: which kernel axes the first stage owns, see ``fold``.
+    """
+    weight, covariance, importance = (part.to(torch.float64) for part in (weight, covariance, importance))
+    root = _root(importance)
+    flat = weight.flatten(1)
+    cells = _cells(weight.shape, scheme)
+    first = _first_stage((root @ flat).reshape(weight.shape), covariance, scheme, cells)
+    kernels = first.flatten(1)
+    outputs = torch.stack([kernels @ covariance[cell] for cell in cells], 1).flatten(0, 1)
+    gram = torch.stack([outputs[:, cell] @ kernels.mT for cell in cells], 2).flatten(1)
+    factor = _cholesky(gram)
+    explained = torch.linalg.solve_triangular(factor, outputs @ flat.mT, upper=False)
+    kept = (explained @ root).square().sum(1).reshape(len(first), -1).sum(1).cumsum(0)
+    total = ((root @ flat @ covariance) * (root @ flat)).sum()
+    errors = torch.cat([total[None], total - kept]).clamp_min(0)
+    return OutputDecomposition(errors, first, cells, factor, explained)
+
+
+def _cholesky(gram: Tensor) -> Tensor:
+    """Of a matrix that may be singular: with as little added to its diagonal as it takes."""
+    level = gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
+    identity = torch.eye(len(gram), dtype=gram.dtype)
+    for jitter in (1e-10, 1e-8, 1e-6):
+        factor, failed = torch.linalg.cholesky_ex(gram + jitter * level * identity)
+        if not failed:
+            break
+    else:
+        factor = torch.linalg.cholesky(gram + 1e-4 * level * identity)
+    exact: Tensor = factor
+    return exact
+
+
+def _root(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
+    return root
+
+
+def _first_stage(weight: Tensor, covariance: Tensor, scheme: int, cells: Tensor) -> Tensor:
+    """Leading right factors of the folded weight in the space whitened by the covariance of its columns.
+
+    With M = U S V^T R^-1 for R^2 the covariance, U^T M are the rows; from whichever Gram matrix is smaller.
+    """
+    matrix = fold(weight, 1, scheme, 1)[0, 0]
+    columns = torch.stack([covariance[cell][:, cell] for cell in cells]).mean(0)
+    if matrix.shape[0] <= matrix.shape[1]:
+        energies, left = torch.linalg.eigh(matrix @ columns @ matrix.mT)
+        rows, scale = left.mT @ matrix, energies.clamp_min(0).sqrt()
+    else:
+        root, gram = _root(columns), matrix.mT @ matrix
+        scale, right = torch.linalg.eigh(root @ gram @ root)
+        rows = right.mT @ root @ gram
+    # To outputs of equal variance, so that the least squares are well conditioned.
+    least = (_NEGLIGIBLE * scale[-1]).clamp_min(torch.finfo(scale.dtype).tiny)
+    rows = (rows / scale.clamp_min(float(least))[:, None]).flip(0)
+    owns = first_owns(scheme)
+    kernel = [size if owned else 1 for size, owned in zip(weight.shape[2:], owns, strict=True)]
+    kernels: Tensor = rows.reshape(len(rows), weight.shape[1], *kernel)
+    return kernels
+
+
+def _cells(shape: torch.Size, scheme: int) -> Tensor:
+    """Which of the D entries of a patch the first stage sees from each cell of the second's kernel."""
+    entries = torch.arange(shape[1] * shape[2] * shape[3]).reshape(1, *shape[1:])
+    return fold(entries, 1, scheme, 1)[0, 0]

@@ -1,0 +1,166 @@
+"""The shape that data-aware methods share: layers decomposed for their outputs, the sum of errors made small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from lrsearch.factorize import LayerShape, factorize_layer, find_layers, layer_cost
+from lrsearch.factorize.output_aware import OutputDecomposition, decompose
+from lrsearch.methods import base
+from lrsearch.methods.base import Compressed, Progress, Task
+from lrsearch.methods.one_shot.activations import observe
+from lrsearch.methods.one_shot.apply import apply, finite_weight
+from lrsearch.methods.one_shot.candidates import Family, LayerTable, smaller_ranks, svd
+from lrsearch.methods.one_shot.cap import DENSE, Cap, make_cap
+from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, foldings, useful_subspaces
+from lrsearch.recipe import Factorization
+
+IMAGES = 2048
+"""How many calibration inputs are looked at."""
+_RIDGE = 1e-4
+
+
+class OutputAware:
+    """SVD of every layer in one subspace, ranks and foldings chosen by what happens to the outputs.
+
+    Without calibration data inputs are taken to be white and outputs equally important; the error is then that of
+    the weight.
+    """
+
+    name: ClassVar[str]
+    Hyperparameters: ClassVar[type[base.Hyperparameters]] = BudgetHyperparameters
+    schemes: ClassVar[Sequence[int]] = (0, 1, 2, 3)
+
+    def importance(self, gradients: Tensor) -> Tensor:
+        """The weight H on the output channels, from (S, S) second moments of their gradients."""
+        raise NotImplementedError
+
+    def error(self, lost: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """What is summed over layers, from the output errors of the ranks 0, 1, ..."""
+        return lost
+
+    def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
+        """What ``observe`` tells of the layers on the calibration inputs, and what each decomposition loses.
+
+        Returns:
+            The tensors of ``observe``, none without calibration data; ``<layer>/errors/<scheme>`` -> the output error
+            of the ranks 0, 1, ....
+
+        Raises:
+            LrsearchError: a layer's weight is not finite, or the calibration data is empty.
+        """
+        layers, _ = find_layers(model)
+        weights = {name: finite_weight(model, name) for name in layers}
+        found = observe(model, layers, task.calibration, task.device, IMAGES) if task.calibration is not None else {}
+        for name, shape in layers.items():
+            view = _View(weights[name], shape, name, found, self.importance)
+            for scheme in self._useful(shape):
+                errors = [group.errors for group in view.groups(scheme)]
+                found[f"{name}/errors/{scheme}"] = torch.stack(errors).sum(0)
+        return found
+
+    def compress(
+        self, model: nn.Module, task: Task, hyperparameters: BudgetHyperparameters, statistics: Mapping[str, Tensor]
+    ) -> Generator[Progress, None, Compressed]:
+        """Choose the factorizations of all layers together, then decompose the layers one by one.
+
+        Raises:
+            BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
+        """
+        layers, dense = find_layers(model, task.example_input)
+        cap = make_cap(model, layers, hyperparameters.budget, task)
+        views = {
+            name: _View(finite_weight(model, name), shape, name, statistics, self.importance)
+            for name, shape in layers.items()
+        }
+        tables = {name: self._table(name, shape, cap, statistics) for name, shape in layers.items()}
+        chosen = cap.allocate([table.candidates for table in tables.values()], "sum")
+        factorizations = {
+            name: table.factorization(index) for (name, table), index in zip(tables.items(), chosen, strict=True)
+        }
+
+        def factorize(name: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
+            return views[name].factorized(layer, factorization)
+
+        compressed = yield from apply(model, task, self.name, factorizations, dense, factorize=factorize)
+        cap.verify(compressed.model, task)
+        return compressed
+
+    def _useful(self, shape: LayerShape) -> list[int]:
+        return [scheme for scheme in foldings(shape, self.schemes) if useful_subspaces(shape, scheme)]
+
+    def _table(self, name: str, shape: LayerShape, cap: Cap, statistics: Mapping[str, Tensor]) -> LayerTable:
+        dense = layer_cost(shape, DENSE)
+        families = []
+        for scheme in self._useful(shape):
+            first = layer_cost(shape, svd(scheme, 1, 1))
+            lost = statistics[f"{name}/errors/{scheme}"].numpy()
+            ranks = smaller_ranks(first, dense)[: len(lost) - 1]
+            errors = self.error(lost)[1 : len(ranks) + 1]
+            families.append(Family(1, errors, ranks * cap.unit(first), _member(scheme)))
+        return LayerTable(cap.unit(dense), families)
+
+
+class _View:
+    """One layer with what is known of its inputs and outputs."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        shape: LayerShape,
+        name: str,
+        statistics: Mapping[str, Tensor],
+        importance: Callable[[Tensor], Tensor],
+    ) -> None:
+        self.shape = shape
+        exact = weight.detach().cpu().to(torch.float64)
+        self._weight = exact.reshape(shape.groups, shape.out_per_group, shape.in_per_group, *shape.kernel)
+        side = self._weight[0, 0].numel()
+        white = torch.eye(side, dtype=torch.float64).expand(shape.groups, side, side)
+        equal = torch.eye(shape.out_per_group, dtype=torch.float64).expand(shape.groups, -1, -1)
+        self._inputs = [_ridged(part.double()) for part in statistics.get(f"{name}/inputs", white)]
+        self._mean = statistics.get(f"{name}/mean")
+        self._importance = [importance(part.double()) for part in statistics.get(f"{name}/outputs", equal)]
+
+    def groups(self, scheme: int) -> list[OutputDecomposition]:
+        return [decompose(*parts, scheme) for parts in zip(self._weight, self._inputs, self._importance, strict=True)]
+
+    def factorized(self, layer: nn.Module, factorization: Factorization) -> nn.Module:
+        """The stages' weights, split evenly between both, and the bias that keeps the mean output."""
+        rank = factorization.ranks[0]
+        groups = self.groups(factorization.scheme)
+        firsts, seconds = zip(*(_balanced(group.first[:rank], group.second(rank)) for group in groups), strict=True)
+        owned = firsts[0].shape[2:]
+        kernel = self.shape.kernel[0] // owned[0], self.shape.kernel[1] // owned[1]
+        weights = torch.cat(firsts), torch.cat(seconds).reshape(-1, rank, *kernel)
+        bias = None
+        if layer.bias is not None and self._mean is not None:
+            kept = torch.stack([group.approximation(rank) for group in groups])
+            change = (self._weight.flatten(2) - kept) @ self._mean[:, :, None].double()
+            old = layer.get_parameter("bias").detach()
+            bias = old + change.flatten().to(old)
+        return factorize_layer(layer, factorization, weights=weights, bias=bias)
+
+
+def _balanced(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Both stages scaled to equal norms, component by component, so that they train at the same pace."""
+    tiny = torch.finfo(first.dtype).tiny
+    scale = (second.norm(dim=(0, 2)) / first.flatten(1).norm(dim=1).clamp_min(tiny)).clamp_min(tiny).sqrt()
+    return first * scale[:, None, None, None], second / scale[:, None]
+
+
+def _ridged(covariance: Tensor) -> Tensor:
+    """Few inputs span few directions; the others must not be free to change."""
+    level = covariance.diagonal().mean()
+    identity = torch.eye(len(covariance), dtype=covariance.dtype)
+    return covariance + _RIDGE * level * identity if level > 0 else identity
+
+
+def _member(scheme: int) -> Callable[[int], Factorization]:
+    return lambda index: svd(scheme, 1, index + 1)

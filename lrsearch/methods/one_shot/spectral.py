@@ -1,0 +1,131 @@
+"""The shape that ALDS and its relatives share: how layers are sliced and folded x how the budget is spread.
+
+Source: ALDS supplement B.4 and C.3 tell the relatives apart; a method here only declares how it chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lrsearch.allocate import Rule
+from lrsearch.distributions import Uniform
+from lrsearch.factorize import LayerShape, find_layers, layer_cost
+from lrsearch.factorize.svd import singular_values
+from lrsearch.methods import base
+from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
+from lrsearch.methods.one_shot.apply import apply, finite_weight
+from lrsearch.methods.one_shot.candidates import LayerTable, is_smaller, svd, svd_candidates
+from lrsearch.methods.one_shot.cap import DENSE, Cap, make_cap
+from lrsearch.methods.one_shot.errors import ErrorMeasure, proxy
+
+
+class BudgetHyperparameters(base.Hyperparameters):
+    """What a method can be told that follows from its budget alone."""
+
+    budget: Annotated[Budget, Search({"params": Uniform(0.1, 0.8)})] = Budget(params=0.5)
+    """The fraction of parameters or FLOPs to keep."""
+
+
+class Spectral:
+    """SVD of every layer, ranks and subspaces chosen by the singular values of its slices.
+
+    A method is a subclass that sets what is constant and overrides what its hyperparameters decide.
+    """
+
+    name: ClassVar[str]
+    Hyperparameters: ClassVar[type[base.Hyperparameters]] = BudgetHyperparameters
+    schemes: ClassVar[Sequence[int]] = (0,)
+    """The foldings to choose from (ALDS supplement A.6)."""
+    rule: ClassVar[Rule] = "max"
+
+    def subspaces(self, useful: Sequence[int], hyperparameters: BudgetHyperparameters) -> Sequence[int]:
+        """Which of the numbers of subspaces that make a layer smaller, ascending from 1, it may have."""
+        return useful[:1]
+
+    def measure(self, hyperparameters: BudgetHyperparameters) -> ErrorMeasure:
+        """The error of a layer that the rule weighs."""
+        return proxy
+
+    def spread(
+        self, layers: list[LayerTable], cap: Cap, hyperparameters: BudgetHyperparameters, generator: torch.Generator
+    ) -> list[int]:
+        """The chosen candidate of each layer."""
+        return cap.allocate([table.candidates for table in layers], self.rule)
+
+    def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
+        """The singular values of every layer's slices for every folding and useful number of subspaces.
+
+        Returns:
+            ``<layer>/<scheme>/<k>`` -> (groups, k, r), descending.
+
+        Raises:
+            LrsearchError: a layer's weight is not finite.
+        """
+        layers, _ = find_layers(model)
+        values = {}
+        for name, shape in layers.items():
+            weight = finite_weight(model, name)
+            useful = [(scheme, k) for scheme in foldings(shape, self.schemes) for k in useful_subspaces(shape, scheme)]
+            # The norm that errors are relative to is the unsliced weight's.
+            for scheme, k in {(0, 1): None, **dict.fromkeys(useful)} if useful else ():
+                values[f"{name}/{scheme}/{k}"] = singular_values(weight, shape.groups, scheme, k).cpu()
+        return values
+
+    def compress(
+        self, model: nn.Module, task: Task, hyperparameters: BudgetHyperparameters, statistics: Mapping[str, Tensor]
+    ) -> Generator[Progress, None, Compressed]:
+        """Choose the factorizations of all layers together, then decompose the layers one by one.
+
+        Raises:
+            BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
+        """
+        layers, dense = find_layers(model, task.example_input)
+        cap = make_cap(model, layers, hyperparameters.budget, task)
+        tables = [self._table(name, shape, cap, hyperparameters, statistics) for name, shape in layers.items()]
+        chosen = self.spread(tables, cap, hyperparameters, task.generator)
+        factorizations = {
+            name: table.factorization(index) for name, table, index in zip(layers, tables, chosen, strict=True)
+        }
+        compressed = yield from apply(model, task, self.name, factorizations, dense)
+        cap.verify(compressed.model, task)
+        return compressed
+
+    def _table(
+        self,
+        name: str,
+        shape: LayerShape,
+        cap: Cap,
+        hyperparameters: BudgetHyperparameters,
+        statistics: Mapping[str, Tensor],
+    ) -> LayerTable:
+        spectra = {}
+        for scheme in foldings(shape, self.schemes):
+            useful = useful_subspaces(shape, scheme)
+            for k in self.subspaces(useful, hyperparameters) if useful else ():
+                spectra[scheme, k] = statistics[f"{name}/{scheme}/{k}"]
+        norm = float(statistics[f"{name}/0/1"].max()) if spectra else 0.0
+        return svd_candidates(shape, spectra, norm, cap.unit, self.measure(hyperparameters))
+
+
+def foldings(shape: LayerShape, schemes: Sequence[int]) -> list[int]:
+    """The schemes that differ for this kernel: those whose second stage owns no axis but ones longer than 1."""
+    tall, wide = (size > 1 for size in shape.kernel)
+    distinct = {0: True, 1: tall, 2: wide, 3: tall and wide}
+    return [scheme for scheme in schemes if distinct[scheme]]
+
+
+def useful_subspaces(shape: LayerShape, scheme: int) -> list[int]:
+    """The numbers of subspaces for which a layer of rank 1 is smaller than the dense one; 1 if there are any."""
+    dense = layer_cost(shape, DENSE)
+    divisors = [k for k in range(1, shape.in_per_group + 1) if shape.in_per_group % k == 0]
+    return [k for k in divisors if is_smaller(layer_cost(shape, svd(scheme, k, 1)), dense)]
+
+
+def drawn(generator: torch.Generator) -> np.random.Generator:
+    """A generator for the allocator, seeded by the trial's."""
+    return np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
