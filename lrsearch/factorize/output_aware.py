@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lrsearch.errors import LrsearchError
 from lrsearch.factorize.stages import first_owns
 from lrsearch.factorize.svd import fold
 
@@ -87,14 +88,12 @@ def _cholesky(gram: Tensor) -> Tensor:
     """Of a matrix that may be singular: with as little added to its diagonal as it takes."""
     level = gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
     identity = torch.eye(len(gram), dtype=gram.dtype)
-    for jitter in (1e-10, 1e-8, 1e-6):
+    for jitter in (1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0):
         factor, failed = torch.linalg.cholesky_ex(gram + jitter * level * identity)
         if not failed:
-            break
-    else:
-        factor = torch.linalg.cholesky(gram + 1e-4 * level * identity)
-    exact: Tensor = factor
-    return exact
+            exact: Tensor = factor
+            return exact
+    raise LrsearchError("the covariance of a layer's inputs is not finite, expected finite calibration inputs")
 
 
 def _root(matrix: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import lrsearch
 from lrsearch.methods.base import Compressed, Task
 from tests.methods.zoo import compress, images, make_task, zoo
 
@@ -60,3 +61,17 @@ def test_same_data_same_network(method: str, resource: str) -> None:
     assert first.recipe == second.recipe
     states = first.model.state_dict(), second.model.state_dict()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize("method", ["alds_output", "pca"])
+def test_few_inputs_far_from_zero_in_a_wide_layer_are_no_trouble(method: str) -> None:
+    """Their covariance, kept in single precision, has few directions and one that dwarfs all others."""
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(256, 128, 3, padding=1), nn.ReLU(), nn.Conv2d(128, 8, 3), nn.Flatten())
+    inputs = torch.randn(4, 256, 4, 4).abs() + 10
+
+    result = lrsearch.compress(body.eval(), method, {"params": 0.5}, [(inputs, torch.zeros(4, dtype=torch.long))])
+
+    with torch.no_grad():
+        exact, close = body(inputs), result.model(inputs)
+    assert float((close - exact).norm()) < 0.05 * float(exact.norm())

@@ -156,10 +156,14 @@ def _balanced(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ridged(covariance: Tensor) -> Tensor:
-    """Few inputs span few directions; the others must not be free to change."""
+    """Few inputs span few directions; the others must not be free to change.
+
+    Nor may rounding to single precision, in which statistics are kept, make a direction's variance negative.
+    """
     level = covariance.diagonal().mean()
     identity = torch.eye(len(covariance), dtype=covariance.dtype)
-    return covariance + _RIDGE * level * identity if level > 0 else identity
+    ridge = max(_RIDGE, torch.finfo(torch.float32).eps * len(covariance))
+    return covariance + ridge * level * identity if level > 0 else identity
 
 
 def _member(scheme: int) -> Callable[[int], Factorization]:
