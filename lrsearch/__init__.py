@@ -9,12 +9,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lrsearch.version import __version__
+
 if TYPE_CHECKING:
     from lrsearch.compression import compress
     from lrsearch.persistence import rebuild
     from lrsearch.sweeps import load_front, search
 
-__all__ = ["compress", "load_front", "rebuild", "search"]
+__all__ = ["__version__", "compress", "load_front", "rebuild", "search"]
 
 _HOMES = {"compress": "compression", "rebuild": "persistence", "load_front": "sweeps", "search": "sweeps"}
 

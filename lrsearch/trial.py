@@ -32,6 +32,7 @@ from lrsearch.persistence import RECIPE, rebuild, save_compressed
 from lrsearch.recipe import Recipe
 from lrsearch.record import Report
 from lrsearch.training import TrainingConfig, read_history, train
+from lrsearch.version import __version__
 
 RESULT = "result.json"
 CHECKPOINT = "checkpoint.pt"
@@ -149,8 +150,11 @@ def _reports(steps: Generator[Progress, None, Compressed]) -> Generator[Report, 
 
 
 def _statistics(spec: TrialSpec, dense: nn.Module, task: Task, gate: DeviceGate) -> dict[str, Tensor]:
-    """What the method's trials share, computed by the first of them on shared storage and read by the others."""
-    path = Path(spec.cache_folder) / f"{Path(spec.dense_folder).name}-{spec.method}.safetensors"
+    """What the method's trials share, computed by the first of them on shared storage and read by the others.
+
+    Another version of lrsearch may share something else: it computes its own.
+    """
+    path = Path(spec.cache_folder) / f"{Path(spec.dense_folder).name}-{spec.method}-{__version__}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with _only_process(path.with_suffix(".lock")):
         if not path.exists():
@@ -243,6 +247,7 @@ def provenance(spec: TrialSpec) -> dict[str, Any]:
     return {
         "spec": asdict(spec),
         "python": platform.python_version(),
+        "lrsearch": __version__,
         "torch": torch.__version__,
         "device": name or platform.machine(),
         "host": platform.node(),

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+import lrsearch
 from lrsearch import rebuild
 from lrsearch.dense import DenseSpec, Workplace, load_dense_model, prepare_dense
 from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedError
@@ -99,7 +100,8 @@ def test_reports_stages_and_leaves_a_result(spec, tmp_path):
     assert (cost.params, cost.flops) == (metrics["params"], metrics["flops"])
     assert metrics["cr_p"] == pytest.approx(100 * (1 - cost.params / dense["params"])) and metrics["cr_p"] >= 50
     provenance = result["provenance"]
-    assert provenance["spec"]["seed"] == 7 and provenance["torch"] == torch.__version__
+    assert provenance["spec"]["seed"] == 7
+    assert (provenance["torch"], provenance["lrsearch"]) == (torch.__version__, lrsearch.__version__)
 
 
 def test_same_spec_gives_the_same_network(spec, tmp_path):
@@ -153,6 +155,15 @@ def test_statistics_are_computed_once_for_all_trials(spec, tmp_path, monkeypatch
     monkeypatch.setattr("lrsearch.methods.alds.Alds.statistics", lambda *_: pytest.fail("computed again"))
 
     list(run_trial(replace(spec, hyperparameters={"budget": {"params": 0.3}}), tmp_path / "second"))
+
+
+def test_statistics_of_another_version_are_not_taken_for_this_one(spec, tmp_path, monkeypatch):
+    list(run_trial(spec, tmp_path / "first"))
+    monkeypatch.setattr("lrsearch.trial.__version__", "999.0")
+
+    list(run_trial(replace(spec, hyperparameters={"budget": {"params": 0.3}}), tmp_path / "second"))
+
+    assert len(list((tmp_path / "cache").glob("*-alds-*.safetensors"))) == 2
 
 
 def test_test_split_is_evaluated_once(spec, tmp_path, monkeypatch):
