@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import ClassVar
 
@@ -26,7 +27,7 @@ IMAGES = 2048
 _RIDGE = 1e-4
 
 
-class OutputAware:
+class OutputAware(ABC):
     """SVD of every layer in one subspace, ranks and foldings chosen by what happens to the outputs.
 
     Without calibration data inputs are taken to be white and outputs equally important; the error is then that of
@@ -37,9 +38,9 @@ class OutputAware:
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = BudgetHyperparameters
     schemes: ClassVar[Sequence[int]] = (0, 1, 2, 3)
 
+    @abstractmethod
     def importance(self, gradients: Tensor) -> Tensor:
         """The weight H on the output channels, from (S, S) second moments of their gradients."""
-        raise NotImplementedError
 
     def error(self, lost: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """What is summed over layers, from the output errors of the ranks 0, 1, ..."""
