@@ -20,11 +20,10 @@ from lrsearch.arguments import (
     parse_values,
 )
 from lrsearch.errors import LrsearchError
+from lrsearch.sweep.store import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-DEFAULT_STORAGE = "./lrsearch_runs"
 
 app = typer.Typer(
     help="Search for the best low-rank compression of a trained neural network.",

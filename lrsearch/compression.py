@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lrsearch.data import Splits
 from lrsearch.errors import LrsearchError
-from lrsearch.measure.cost import count_cost
+from lrsearch.measure.cost import Cost, count_cost
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Loader, Progress, Task
@@ -91,7 +91,7 @@ def compress(
         "method": method,
         "hyperparameters": parsed.model_dump(mode="json", exclude_none=True),
         "recalibrated": parsed.recalibrate and task.calibration is not None,
-        **size_metrics(dense.params, dense.flops, small.params, small.flops),
+        **size_metrics(dense, small),
         "seconds": time.monotonic() - started,
     }
     return Compression(compressed.model, compressed.recipe, report)
@@ -149,15 +149,13 @@ def make_task(
     return task
 
 
-def size_metrics(
-    dense_params: int, dense_flops: int | None, params: int, flops: int | None
-) -> dict[str, int | float | None]:
+def size_metrics(dense: Cost, small: Cost) -> dict[str, int | float | None]:
     """Parameters, FLOPs and their reductions CR-P and CR-F in percent; FLOPs None where no input is known."""
     return {
-        "params": params,
-        "flops": flops,
-        "cr_p": 100 * (1 - params / dense_params),
-        "cr_f": 100 * (1 - flops / dense_flops) if flops is not None and dense_flops else None,
+        "params": small.params,
+        "flops": small.flops,
+        "cr_p": 100 * (1 - small.params / dense.params),
+        "cr_f": 100 * (1 - small.flops / dense.flops) if small.flops is not None and dense.flops else None,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Generator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class DenseSpec:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def prepare_dense(spec: DenseSpec, folder: Path) -> Generator[Report, None, DenseRecord]:
+def prepare_dense(spec: DenseSpec, folder: Path) -> Iterator[Report]:
     """Train (or load) and measure the dense network in ``folder``, yielding a report per epoch.
 
     What is already there is not done again, and training continues from its last epoch.
@@ -69,7 +69,7 @@ def prepare_dense(spec: DenseSpec, folder: Path) -> Generator[Report, None, Dens
         LrsearchError: unknown model or data, missing data or weights, or a damaged file in ``folder``.
     """
     if (folder / RECORD).exists():
-        return load_dense_record(folder)
+        return
     started = time.monotonic()
     torch.set_num_threads(spec.workplace.threads)
     device, gate = torch.device(spec.workplace.device), DeviceGate(spec.workplace.device)
@@ -87,7 +87,6 @@ def prepare_dense(spec: DenseSpec, folder: Path) -> Generator[Report, None, Dens
     save_weights(model, folder / WEIGHTS)
     record = _measure(model, splits, spec, gate, time.monotonic() - started)
     write_json(folder / RECORD, asdict(record))
-    return record
 
 
 def load_dense_record(folder: Path) -> DenseRecord:

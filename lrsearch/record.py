@@ -21,6 +21,10 @@ DIRECTIONS: dict[str, Literal["max", "min"]] = {
 """The metrics of a trial and which way is better; accuracies and reductions are in percent."""
 
 
+TESTED = "test.json"
+"""Where a trial's folder keeps what the test split says of it."""
+
+
 @dataclass(frozen=True)
 class Report:
     """One step of a running trial: ``done`` of ``total`` parts of its stage, with the metrics known by then."""

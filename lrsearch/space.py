@@ -141,7 +141,7 @@ class Space(BaseModel):
         """The training that follows compression: ``train`` with the overrides of ``retrain``."""
         merged = self.train.model_dump() | {"epochs": 0} | self.retrain
         if not {"lr", "schedule", "schedule_epochs"} & set(self.retrain):
-            merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"])
+            merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"]) or None
         return TrainingConfig.model_validate(merged)
 
     def workplace(self) -> Workplace:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
 from lrsearch.front import gain, hypervolume, mark_front
 from lrsearch.observer import SweepObserver
-from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
+from lrsearch.record import DIRECTIONS, TESTED, DenseRecord, TrialRecord
 from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sweep_names
+
+if TYPE_CHECKING:
+    from lrsearch.space import Space  # imports PyTorch, which reading results does not need
 
 TRACKING = "tracking.json"
 
@@ -53,7 +56,7 @@ class Results:
 
 
 def search(
-    space: Path | str | Mapping[str, Any] | Any,
+    space: Path | str | Mapping[str, Any],
     name: str | None = None,
     *,
     storage: str = DEFAULT_STORAGE,
@@ -149,7 +152,7 @@ def load_front(
     records = read_records(store)
     mark_front(records, chosen, constraints)
     for record in records:
-        tested = read_json(store.trial(record.number) / "test.json", "delete it and resume the sweep")
+        tested = read_json(store.trial(record.number) / TESTED, "delete it and resume the sweep")
         record.test_accuracy = tested["test_accuracy"] if tested else None
     return Results(
         name=store.name,
@@ -198,7 +201,7 @@ def tracking_location(name: str | None, storage: str = DEFAULT_STORAGE) -> tuple
 
 
 def _run(
-    space: Any,
+    space: Space,
     store: SweepStore,
     tracking_uri: str | None,
     address: str | None,

@@ -24,20 +24,19 @@ from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput, load
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, replacing, write_json
 from lrsearch.measure.accuracy import evaluate
-from lrsearch.measure.cost import count_cost
+from lrsearch.measure.cost import Cost, count_cost
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.methods import load_method
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.persistence import RECIPE, rebuild, save_compressed
 from lrsearch.recipe import Recipe
-from lrsearch.record import Report
+from lrsearch.record import TESTED, Report
 from lrsearch.training import TrainingConfig, read_history, train
 from lrsearch.version import __version__
 
 RESULT = "result.json"
 CHECKPOINT = "checkpoint.pt"
 MEASURED = "measured.json"
-TESTED = "test.json"
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,11 @@ def _measured(
     validation = splits.batches("validation", EVALUATION_BATCH)
     accuracy = evaluate(model, validation, torch.device(spec.workplace.device), gate)
     metrics: dict[str, float] = {
-        **{key: value for key, value in _sizes(record, cost).items() if value is not None},
+        **{
+            key: value
+            for key, value in size_metrics(Cost(record.params, record.flops), cost).items()
+            if value is not None
+        },
         "speedup": throughput.speedup,
         "speedup_spread": throughput.spread,
         "throughput": throughput.speedup * record.throughput,
@@ -197,10 +200,6 @@ def _measured(
     }
     write_json(folder / MEASURED, metrics)
     return metrics
-
-
-def _sizes(record: Any, cost: Any) -> dict[str, int | float | None]:
-    return size_metrics(record.params, record.flops, cost.params, cost.flops)
 
 
 def _retrain(

@@ -96,7 +96,7 @@ def measure_network(
     small, full = count_cost(network, example), count_cost(dense, example)
     speed = compare_throughput(network, dense, example, Workplace(batch_size=batch_size), DeviceGate(DEVICE))
     return {
-        **size_metrics(full.params, full.flops, small.params, small.flops),
+        **size_metrics(full, small),
         "throughput": speed.images_per_second,
         "speedup": speed.speedup,
         "speedup_spread": speed.spread,
