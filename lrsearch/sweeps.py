@@ -83,7 +83,7 @@ def search(
     Raises:
         LrsearchError: the space is invalid, or differs from the one the sweep was started with.
     """
-    from lrsearch.space import differences, load_space, parse_space
+    from lrsearch.space import load_space, parse_space
 
     settings = dict(settings or {}) | ({"search.trials": str(trials)} if trials is not None else {})
     if isinstance(space, (str, Path)):
@@ -94,11 +94,6 @@ def search(
     if name is None:
         raise LrsearchError("a space given as data needs a name for its sweep")
     store = SweepStore(storage_folder(storage), name)
-    if store.exists() and (changes := differences(store.load_space(), wanted)):
-        raise LrsearchError(
-            f"sweep {name!r} exists with another space ({'; '.join(changes)}); choose another --name, "
-            f"or continue it as it is with: lrsearch resume {name}"
-        )
     return _run(wanted, store, tracking_uri, address, time_budget, observers)
 
 
@@ -212,13 +207,30 @@ def _run(
     from lrsearch.tracking import Tracker
 
     store.create()
-    if tracking_uri is None:
-        tracking_uri = _remembered_uri(store)
-    elif urlsplit(tracking_uri).password is None:  # a password is never written to a file
-        write_json(store.folder / TRACKING, {"uri": tracking_uri})
-    tracker = Tracker(tracking_uri, store.storage)
-    run_sweep(space, store, (tracker, *observers), address, time_budget)
+    with store.lock():
+        _agree_on_space(space, store)
+        if tracking_uri is None:
+            tracking_uri = _remembered_uri(store)
+        elif urlsplit(tracking_uri).password is None:  # a password is never written to a file
+            write_json(store.folder / TRACKING, {"uri": tracking_uri})
+        tracker = Tracker(tracking_uri, store.storage)
+        run_sweep(space, store, (tracker, *observers), address, time_budget)
     return load_front(store.name, str(store.storage))
+
+
+def _agree_on_space(space: Space, store: SweepStore) -> None:
+    """Remember what is searched; a sweep that has tried nothing yet may still change its mind."""
+    from lrsearch.space import differences
+    from lrsearch.sweep.study import read_records
+
+    if store.exists() and (changes := differences(store.load_space(), space)):
+        if read_records(store):
+            raise LrsearchError(
+                f"sweep {store.name!r} exists with another space ({'; '.join(changes)}); choose another --name, "
+                f"or continue it as it is with: lrsearch resume {store.name}"
+            )
+        store.journal.unlink(missing_ok=True)  # it may hold starting points of the old space
+    store.save_space(space)
 
 
 def _remembered_uri(store: SweepStore) -> str | None:

@@ -253,16 +253,28 @@ def test_mistake_gets_one_sentence(tmp_path, space, finished_sweep, mistake):
 
 
 def test_changed_space_under_the_same_name_is_refused_with_the_difference(tmp_path, space):
-    store = SweepStore(tmp_path / "lrsearch_runs", "space")
-    store.create()
     from lrsearch.space import load_space
 
-    store.save_space(load_space(space))
+    open_session(load_space(space), tmp_path / "lrsearch_runs", name="space").next_trial()
 
     sentence = refused("search", space, "--set", "retrain.epochs=9", "--set", "train.lr=0.5", cwd=tmp_path)
 
     assert "retrain.epochs: null -> 9" in sentence and "train.lr" in sentence
     assert "lrsearch resume space" in sentence
+
+
+def test_space_that_could_not_start_may_be_corrected_under_the_same_name(tmp_path, space, monkeypatch):
+    ran = []
+    monkeypatch.setattr("lrsearch.sweep.run.run_sweep", lambda space, *_: ran.append(space.retraining().epochs))
+    from lrsearch.space import load_space
+
+    open_session(load_space(space), tmp_path / "lrsearch_runs", name="space")
+
+    lrsearch("search", space, "--set", "retrain.epochs=9", cwd=tmp_path)
+
+    assert ran == [9]
+    store = SweepStore(tmp_path / "lrsearch_runs", "space")
+    assert store.load_space().retraining().epochs == 9 and not store.journal.exists()
 
 
 def test_second_driver_is_refused(tmp_path, space):

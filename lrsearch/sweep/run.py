@@ -46,7 +46,7 @@ def run_sweep(
 
     Args:
         space: what is searched; it must be the space that the sweep was started with.
-        store: the sweep's folder.
+        store: the sweep's folder; the caller holds its lock.
         observers: told of everything that happens.
         address: a Ray cluster (``auto``, ``host:port``, ``ray://...``); None starts Ray on this machine.
         time_budget: seconds after which running trials are put aside for the next run.
@@ -55,11 +55,9 @@ def run_sweep(
         Whether every trial has ended; otherwise run it again.
 
     Raises:
-        LrsearchError: another driver runs the sweep, or the model, the data, the study or a checkpoint is unusable.
+        LrsearchError: the model, the data, the study or a checkpoint is unusable.
     """
-    store.create()
-    with store.lock(), _terminate_as_interrupt():
-        store.save_space(space)
+    with _terminate_as_interrupt():
         study = SweepStudy(store, space)
         outcome = "interrupted"
         started = time.monotonic()
