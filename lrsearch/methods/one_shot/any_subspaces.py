@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
+from lrsearch.allocate import Candidates
 from lrsearch.methods import base
 from lrsearch.methods.one_shot import errors
-from lrsearch.methods.one_shot.candidates import LayerTable
 from lrsearch.methods.one_shot.cap import Cap
 from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, Spectral, drawn
 
@@ -47,7 +47,8 @@ class AnySubspaces(Spectral):
         measure: errors.ErrorMeasure = getattr(errors, hyperparameters.error)
         return measure
 
-    def spread(self, layers: list[LayerTable], cap: Cap, hyperparameters: Any, generator: torch.Generator) -> list[int]:
+    def spread(
+        self, cap: Cap, layers: Sequence[Candidates], hyperparameters: Any, generator: torch.Generator
+    ) -> list[int]:
         """By the solver asked for."""
-        candidates = [table.candidates for table in layers]
-        return cap.allocate(candidates, hyperparameters.solver, n_seeds=hyperparameters.n_seeds, rng=drawn(generator))
+        return cap.allocate(layers, hyperparameters.solver, n_seeds=hyperparameters.n_seeds, rng=drawn(generator))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from lrsearch.factorize import copy_with, factorize_layer
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.recipe import Factorization, Recipe
 
+Factorize: TypeAlias = Callable[[str, nn.Module, Factorization], nn.Module]
+"""(name, layer, factorization) -> the module that takes the layer's place."""
+
 
 def apply(
     model: nn.Module,
@@ -20,7 +24,7 @@ def apply(
     chosen: Mapping[str, Factorization],
     dense: Mapping[str, str],
     *,
-    factorize: Callable[[str, nn.Module, Factorization], nn.Module] | None = None,
+    factorize: Factorize | None = None,
 ) -> Generator[Progress, None, Compressed]:
     """Factorize the layers one by one, yielding after each; the model stays untouched.
 
@@ -30,7 +34,7 @@ def apply(
         method: the method's name, for the recipe.
         chosen: the factorization of each layer that has a choice.
         dense: the reason of each layer that has none.
-        factorize: (name, layer, factorization) -> the module that takes its place; ``factorize_layer`` by default.
+        factorize: ``factorize_layer`` by default.
 
     Raises:
         LrsearchError: a layer's weight is not finite.

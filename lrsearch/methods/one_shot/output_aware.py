@@ -11,15 +11,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from lrsearch.allocate import Candidates
 from lrsearch.factorize import LayerShape, factorize_layer, find_layers, layer_cost
 from lrsearch.factorize.output_aware import OutputDecomposition, decompose
 from lrsearch.methods import base
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.methods.one_shot.activations import observe
-from lrsearch.methods.one_shot.apply import apply, finite_weight
+from lrsearch.methods.one_shot.apply import finite_weight
 from lrsearch.methods.one_shot.candidates import Family, LayerTable, smaller_ranks, svd
-from lrsearch.methods.one_shot.cap import DENSE, Cap, make_cap
+from lrsearch.methods.one_shot.cap import DENSE, Cap
 from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, foldings, useful_subspaces
+from lrsearch.methods.one_shot.within_budget import compress_within
 from lrsearch.recipe import Factorization
 
 IMAGES = 2048
@@ -74,24 +76,20 @@ class OutputAware(ABC):
         Raises:
             BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
         """
-        layers, dense = find_layers(model, task.example_input)
-        cap = make_cap(model, layers, hyperparameters.budget, task)
-        views = {
-            name: _View(finite_weight(model, name), shape, name, statistics, self.importance)
-            for name, shape in layers.items()
-        }
-        tables = {name: self._table(name, shape, cap, statistics) for name, shape in layers.items()}
-        chosen = cap.allocate([table.candidates for table in tables.values()], "sum")
-        factorizations = {
-            name: table.factorization(index) for (name, table), index in zip(tables.items(), chosen, strict=True)
-        }
+        shapes, _ = find_layers(model)
+
+        def table(name: str, shape: LayerShape, cap: Cap) -> LayerTable:
+            return self._table(name, shape, cap, statistics)
+
+        def spread(cap: Cap, layers: Sequence[Candidates]) -> list[int]:
+            return cap.allocate(layers, "sum")
 
         def factorize(name: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
-            return views[name].factorized(layer, factorization)
+            view = _View(finite_weight(model, name), shapes[name], name, statistics, self.importance)
+            return view.factorized(layer, factorization)
 
-        compressed = yield from apply(model, task, self.name, factorizations, dense, factorize=factorize)
-        cap.verify(compressed.model, task)
-        return compressed
+        budget = hyperparameters.budget
+        return (yield from compress_within(model, task, self.name, budget, table, spread, factorize))
 
     def _useful(self, shape: LayerShape) -> list[int]:
         return [scheme for scheme in foldings(shape, self.schemes) if useful_subspaces(shape, scheme)]

@@ -12,16 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrsearch.allocate import Rule
+from lrsearch.allocate import Candidates, Rule
 from lrsearch.distributions import Uniform
 from lrsearch.factorize import LayerShape, find_layers, layer_cost
 from lrsearch.factorize.svd import singular_values
 from lrsearch.methods import base
 from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
-from lrsearch.methods.one_shot.apply import apply, finite_weight
+from lrsearch.methods.one_shot.apply import finite_weight
 from lrsearch.methods.one_shot.candidates import LayerTable, is_smaller, svd, svd_candidates
-from lrsearch.methods.one_shot.cap import DENSE, Cap, make_cap
+from lrsearch.methods.one_shot.cap import DENSE, Cap
 from lrsearch.methods.one_shot.errors import ErrorMeasure, proxy
+from lrsearch.methods.one_shot.within_budget import compress_within
 
 
 class BudgetHyperparameters(base.Hyperparameters):
@@ -52,10 +53,14 @@ class Spectral:
         return proxy
 
     def spread(
-        self, layers: list[LayerTable], cap: Cap, hyperparameters: BudgetHyperparameters, generator: torch.Generator
+        self,
+        cap: Cap,
+        layers: Sequence[Candidates],
+        hyperparameters: BudgetHyperparameters,
+        generator: torch.Generator,
     ) -> list[int]:
         """The chosen candidate of each layer."""
-        return cap.allocate([table.candidates for table in layers], self.rule)
+        return cap.allocate(layers, self.rule)
 
     def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
         """The singular values of every layer's slices for every folding and useful number of subspaces.
@@ -84,16 +89,14 @@ class Spectral:
         Raises:
             BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
         """
-        layers, dense = find_layers(model, task.example_input)
-        cap = make_cap(model, layers, hyperparameters.budget, task)
-        tables = [self._table(name, shape, cap, hyperparameters, statistics) for name, shape in layers.items()]
-        chosen = self.spread(tables, cap, hyperparameters, task.generator)
-        factorizations = {
-            name: table.factorization(index) for name, table, index in zip(layers, tables, chosen, strict=True)
-        }
-        compressed = yield from apply(model, task, self.name, factorizations, dense)
-        cap.verify(compressed.model, task)
-        return compressed
+
+        def table(name: str, shape: LayerShape, cap: Cap) -> LayerTable:
+            return self._table(name, shape, cap, hyperparameters, statistics)
+
+        def spread(cap: Cap, layers: Sequence[Candidates]) -> list[int]:
+            return self.spread(cap, layers, hyperparameters, task.generator)
+
+        return (yield from compress_within(model, task, self.name, hyperparameters.budget, table, spread))
 
     def _table(
         self,
