@@ -33,7 +33,7 @@ class Compression:
         model: the compressed network, in eval mode, on the device of the dense one.
         recipe: how each layer was factorized.
         report: ``method``, ``hyperparameters``, ``recalibrated``, ``params``, ``flops``, ``cr_p``, ``cr_f``,
-            ``seconds``.
+            ``seconds``, and what the method adds.
     """
 
     model: nn.Module
@@ -64,7 +64,7 @@ def compress(
         method: a method's name, such as ``alds`` or ``tucker``.
         budget: fraction of the dense network to keep, ``{"params": 0.5}`` or ``{"flops": 0.5}``.
         data: a DataLoader of (inputs, targets), or ``lrsearch.data`` splits: what data-aware methods and the
-            re-estimation of batch-norm statistics look at, and training methods train on.
+            re-estimation of batch-norm statistics look at. Methods that train need splits.
         example_input: a batch of one input, for counting FLOPs; by default taken from ``data``.
         architecture: the model entry of a space file, kept in the recipe so that it rebuilds without ``model``.
         seed: seeds every random choice of the method.
@@ -92,6 +92,7 @@ def compress(
         "hyperparameters": parsed.model_dump(mode="json", exclude_none=True),
         "recalibrated": parsed.recalibrate and task.calibration is not None,
         **size_metrics(dense, small),
+        **compressed.metrics,
         "seconds": time.monotonic() - started,
     }
     return Compression(compressed.model, compressed.recipe, report)
@@ -120,7 +121,7 @@ def compress_steps(
         yield progress
     if hyperparameters.recalibrate and task.calibration is not None:
         recalibrate_batch_norm(compressed.model, task.calibration, task.device, gate, reference=model)
-    return Compressed(compressed.model.eval(), compressed.recipe)
+    return replace(compressed, model=compressed.model.eval())
 
 
 def make_task(
@@ -130,20 +131,26 @@ def make_task(
     example_input: Tensor | None = None,
     architecture: dict[str, Any] | None = None,
     seed: int = 0,
+    checkpoint: Path | None = None,
 ) -> Task:
     """The task of a network and its data, on the network's device."""
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
-    task = Task(device=device, generator=torch.Generator().manual_seed(seed), architecture=architecture)
+    task = Task(
+        device=device,
+        generator=torch.Generator().manual_seed(seed),
+        architecture=architecture,
+        checkpoint=checkpoint,
+    )
     if isinstance(data, Splits):
         task = replace(
             task,
             calibration=data.batches("calibration", CALIBRATION_BATCH),
-            train=data.batches("train", CALIBRATION_BATCH, seed=seed),
+            splits=data,
             example_input=data.example_input().to(device),
         )
     elif data is not None:
-        task = replace(task, calibration=data, train=data, example_input=_first_input(data).to(device))
+        task = replace(task, calibration=data, example_input=_first_input(data).to(device))
     if example_input is not None:
         task = replace(task, example_input=example_input.to(device))
     return task

@@ -11,10 +11,12 @@ from torch import nn
 
 from lrsearch.errors import LrsearchError
 from lrsearch.factorize import restructure
-from lrsearch.files import replacing
+from lrsearch.files import read_json, replacing, write_json
+from lrsearch.methods.base import Compressed
 from lrsearch.models import build_model
 from lrsearch.recipe import Recipe
 
+HISTORY = "history.json"
 RECIPE = "recipe.json"
 WEIGHTS = "weights.safetensors"
 
@@ -24,6 +26,21 @@ def save_compressed(model: nn.Module, recipe: Recipe, folder: Path) -> None:
     save_weights(model, folder / WEIGHTS)
     with replacing(folder / RECIPE) as temporary:
         recipe.save(temporary)
+
+
+def save_compression(compressed: Compressed, folder: Path) -> None:
+    """``save_compressed``, and before it what the method has to say of its work as ``history.json``."""
+    if compressed.metrics or compressed.history:
+        write_json(folder / HISTORY, {"metrics": dict(compressed.metrics), **compressed.history})
+    save_compressed(compressed.model, compressed.recipe, folder)
+
+
+def load_compression(folder: Path) -> Compressed | None:
+    """What ``save_compression`` wrote, its model on the CPU and in eval mode; None where there is none."""
+    if not (folder / RECIPE).exists():
+        return None
+    history = read_json(folder / HISTORY, "delete the folder to compress again") or {"metrics": {}}
+    return Compressed(rebuild(folder), Recipe.load(folder / RECIPE), history.pop("metrics"), history)
 
 
 def save_weights(model: nn.Module, path: Path) -> None:

@@ -63,6 +63,8 @@ class TrialRecord:
     """As in the space file: nested values, no distributions."""
     reason: str | None = None
     """Why a trial failed or was pruned."""
+    extra: dict[str, float] = field(default_factory=dict)
+    """What was measured beside the metrics of every trial, such as what its method alone can say."""
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON-ready data, keys in the order of the fields."""

@@ -9,7 +9,7 @@ import platform
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,16 @@ from lrsearch.files import read_json, replacing, write_json
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import Cost, count_cost
 from lrsearch.measure.gate import DeviceGate
-from lrsearch.methods import load_method
-from lrsearch.methods.base import Compressed, Progress, Task
-from lrsearch.persistence import RECIPE, rebuild, save_compressed
-from lrsearch.recipe import Recipe
+from lrsearch.methods import load_method, parse_hyperparameters
+from lrsearch.methods.base import Compressed, Progress, Retrains, Task
+from lrsearch.persistence import load_compression, rebuild, save_compressed, save_compression
 from lrsearch.record import TESTED, Report
 from lrsearch.training import TrainingConfig, read_history, train
 from lrsearch.version import __version__
 
 RESULT = "result.json"
 CHECKPOINT = "checkpoint.pt"
+COMPRESSING = "compressing.pt"
 MEASURED = "measured.json"
 
 
@@ -75,9 +75,9 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         dense = load_dense_model(spec.model, Path(spec.dense_folder), device)
         compressed = yield from _compressed(spec, folder, dense, splits, gate)
         compress_seconds = time.monotonic() - started
-        metrics = _measured(spec, folder, compressed.model, dense, splits, gate, compress_seconds)
+        metrics = _measured(spec, folder, compressed, dense, splits, gate, compress_seconds)
         yield Report("measure", 1, 1, metrics)
-        yield from _retrain(spec, folder, compressed, splits, gate)
+        yield from _retrain(spec, folder, compressed, dense, splits, gate)
         result = _result(spec, folder, metrics)
         write_result(folder, result)
         (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -127,14 +127,16 @@ def _compressed(
     spec: TrialSpec, folder: Path, dense: nn.Module, splits: Splits, gate: DeviceGate
 ) -> Generator[Report, None, Compressed]:
     """The compressed network: from the folder if an earlier run got that far, else made now."""
-    if (folder / RECIPE).exists():
-        return Compressed(rebuild(folder).to(spec.workplace.device), Recipe.load(folder / RECIPE))
+    finished = load_compression(folder)
+    if finished is not None:
+        return replace(finished, model=finished.model.to(spec.workplace.device))
     architecture = {key: value for key, value in spec.model.items() if key != "weights"}
-    task = make_task(dense, splits, architecture=architecture, seed=spec.seed)
+    task = make_task(dense, splits, architecture=architecture, seed=spec.seed, checkpoint=folder / COMPRESSING)
     statistics = _statistics(spec, dense, task, gate)
     steps = compress_steps(dense, spec.method, spec.hyperparameters, task, statistics, gate)
     compressed = yield from _reports(steps)
-    save_compressed(compressed.model, compressed.recipe, folder)
+    save_compression(compressed, folder)
+    (folder / COMPRESSING).unlink(missing_ok=True)
     return compressed
 
 
@@ -167,7 +169,7 @@ def _statistics(spec: TrialSpec, dense: nn.Module, task: Task, gate: DeviceGate)
 def _measured(
     spec: TrialSpec,
     folder: Path,
-    model: nn.Module,
+    compressed: Compressed,
     dense: nn.Module,
     splits: Splits,
     gate: DeviceGate,
@@ -180,11 +182,13 @@ def _measured(
     started = time.monotonic()
     record = load_dense_record(Path(spec.dense_folder))
     example = splits.example_input().to(spec.workplace.device)
+    model = compressed.model
     cost = count_cost(model, example)
     throughput = compare_throughput(model, dense, example, spec.workplace, gate)
     validation = splits.batches("validation", EVALUATION_BATCH)
     accuracy = evaluate(model, validation, torch.device(spec.workplace.device), gate)
     metrics: dict[str, float] = {
+        **compressed.metrics,
         **{
             key: value
             for key, value in size_metrics(Cost(record.params, record.flops), cost).items()
@@ -203,11 +207,15 @@ def _measured(
 
 
 def _retrain(
-    spec: TrialSpec, folder: Path, compressed: Compressed, splits: Splits, gate: DeviceGate
+    spec: TrialSpec, folder: Path, compressed: Compressed, dense: nn.Module, splits: Splits, gate: DeviceGate
 ) -> Iterator[Report]:
     config = TrainingConfig.model_validate(spec.retrain)
     if config.epochs == 0:
         return
+    method, retraining = load_method(spec.method), None
+    if isinstance(method, Retrains):
+        hyperparameters = parse_hyperparameters(spec.method, spec.hyperparameters)
+        retraining = method.retraining(compressed, dense, hyperparameters)
     for epoch in train(
         compressed.model,
         splits,
@@ -216,6 +224,7 @@ def _retrain(
         seed=spec.seed,
         gate=gate,
         checkpoint=folder / CHECKPOINT,
+        retraining=retraining,
     ):
         metrics = {"epoch": epoch.epoch, "loss": epoch.loss, "accuracy": epoch.accuracy, "lr": epoch.lr}
         yield Report("retrain", epoch.epoch, epoch.epochs, metrics)

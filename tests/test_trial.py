@@ -11,8 +11,9 @@ from lrsearch import rebuild
 from lrsearch.dense import DenseSpec, Workplace, load_dense_model, prepare_dense
 from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedError
 from lrsearch.measure.cost import count_cost
+from lrsearch.methods.alds import Alds
 from lrsearch.recipe import Recipe
-from lrsearch.training import TrainingConfig, read_history
+from lrsearch.training import Retraining, TrainingConfig, read_history
 from lrsearch.trial import TrialSpec, evaluate_test, failure_reason, read_result, run_trial
 
 MODEL = {"name": "digits_resnet", "width": 8}
@@ -164,6 +165,44 @@ def test_statistics_of_another_version_are_not_taken_for_this_one(spec, tmp_path
     list(run_trial(replace(spec, hyperparameters={"budget": {"params": 0.3}}), tmp_path / "second"))
 
     assert len(list((tmp_path / "cache").glob("*-alds-*.safetensors"))) == 2
+
+
+class Chatty(Alds):
+    """ALDS that keeps its place in a file, has something to say, and freezes what follows the stem."""
+
+    def compress(self, model, task, hyperparameters, statistics):
+        assert task.splits is not None
+        task.checkpoint.write_text("half-way")
+        compressed = yield from super().compress(model, task, hyperparameters, statistics)
+        return replace(compressed, metrics={"train_speedup": 1.5}, history={"ranks": {"0": [3, 2]}})
+
+    def retraining(self, compressed, dense, hyperparameters):
+        assert hyperparameters.budget.params == 0.5 and dense is not compressed.model
+        names = [name for name, _ in compressed.model.named_parameters()]
+        return Retraining(frozen=lambda epoch: names[1:])
+
+
+@pytest.mark.parametrize("stop", ["compress", "measure", "done"])
+def test_method_adds_metrics_a_history_and_its_own_retraining(spec, tmp_path, monkeypatch, stop):
+    monkeypatch.setattr("lrsearch.methods.alds.METHOD", Chatty())
+    folder = tmp_path / "t"
+    trial = run_trial(spec, folder)
+    next(report for report in trial if report.stage == stop)
+    trial.close()
+    compressed = weights(folder) if (folder / "recipe.json").exists() and stop == "measure" else None
+
+    list(run_trial(spec, folder))
+
+    assert not (folder / "compressing.pt").exists()
+    assert json.loads((folder / "history.json").read_text()) == {
+        "metrics": {"train_speedup": 1.5},
+        "ranks": {"0": [3, 2]},
+    }
+    assert read_result(folder)["metrics"]["train_speedup"] == 1.5
+    if compressed is not None:
+        changed = {key for key, value in weights(folder).items() if not torch.equal(value, compressed[key])}
+        trained = changed - {key for key in changed if key.endswith(("running_mean", "running_var", "batches_tracked"))}
+        assert len(trained) == 1
 
 
 def test_test_split_is_evaluated_once(spec, tmp_path, monkeypatch):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from lrsearch.data import Splits
 from lrsearch.distributions import Choice, Distribution, Uniform
 from lrsearch.recipe import Recipe
+from lrsearch.training import Retraining
 
 Loader = Iterable[tuple[Tensor, Tensor]]
 """Batches of (inputs, targets) that can be iterated again and again, such as a DataLoader."""
@@ -76,8 +79,11 @@ class Task:
     """A batch of one input, on ``device``; None where the caller has none (FLOPs are then unknown)."""
     calibration: Loader | None = None
     """What data-aware methods look at; never the validation or test split."""
-    train: Loader | None = None
-    """What training methods train on."""
+    splits: Splits | None = None
+    """The data that methods train on which train; they never look at its validation or test split."""
+    checkpoint: Path | None = None
+    """Where a long compression keeps what it needs to go on after its process was killed, atomically and readable
+    with ``weights_only``: run again, it must end as if it had never stopped. The caller deletes it afterwards."""
     architecture: dict[str, Any] | None = None
     """Goes into the recipe."""
 
@@ -89,11 +95,21 @@ class Progress(NamedTuple):
     total: int
 
 
-class Compressed(NamedTuple):
-    """What a method hands back: the compressed network and the recipe that rebuilds its structure."""
+@dataclass(frozen=True)
+class Compressed:
+    """What a method hands back.
+
+    Attributes:
+        model: the compressed network.
+        recipe: rebuilds its structure.
+        metrics: what the method alone can say of its result, shown beside what every trial measures.
+        history: how it came to its choices, JSON-ready; figures are drawn from it.
+    """
 
     model: nn.Module
     recipe: Recipe
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    history: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -115,4 +131,18 @@ class Method(Protocol):
 
         Raises:
             BudgetUnreachableError: no choice of factorizations meets the budget.
+        """
+
+
+@runtime_checkable
+class Retrains(Protocol):
+    """A method that has its own idea of the training after compression."""
+
+    def retraining(self, compressed: Compressed, dense: nn.Module, hyperparameters: Any) -> Retraining:
+        """What the training of ``compressed.model`` freezes, and what it adds to the loss.
+
+        Args:
+            compressed: by this method, its model as rebuilt from the recipe, on the device of ``dense``.
+            dense: the network it came from, in eval mode.
+            hyperparameters: that the network was compressed with.
         """

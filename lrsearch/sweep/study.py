@@ -170,5 +170,6 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         method=attributes["method"],
         hyperparameters=attributes["hyperparameters"],
         reason=attributes.get("reason"),
+        extra={name: value for name, value in metrics.items() if name not in DIRECTIONS},
         **known,
     )

@@ -84,7 +84,8 @@ def epoch_metrics(epoch: Mapping[str, float]) -> tuple[dict[str, float], int]:
 def result_metrics(record: TrialRecord) -> dict[str, float]:
     """What a finished trial measured, under the names of the JSON output."""
     known = ((name, getattr(record, name)) for name in (*DIRECTIONS, "test_accuracy"))
-    return {name: float(value) for name, value in known if value is not None and not math.isnan(value)}
+    measured = {name: float(value) for name, value in (*known, *record.extra.items()) if value is not None}
+    return {name: value for name, value in measured.items() if not math.isnan(value)}
 
 
 def dense_metrics(dense: DenseRecord) -> dict[str, float]:

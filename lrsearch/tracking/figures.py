@@ -31,9 +31,10 @@ def write_front(folder: Path, info: SweepInfo, dense: DenseRecord, records: Sequ
 
 
 def _write_table(path: Path, front: Sequence[TrialRecord]) -> None:
-    """The front's records with the keys of the JSON output; hyperparameters as JSON."""
+    """The front's records with the keys of the JSON output; nested values as JSON."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [field.name for field in fields(TrialRecord)])
         writer.writeheader()
         for record in front:
-            writer.writerow(record.to_json() | {"hyperparameters": json.dumps(record.hyperparameters)})
+            nested = {key: json.dumps(getattr(record, key)) for key in ("hyperparameters", "extra")}
+            writer.writerow(record.to_json() | nested)

@@ -76,8 +76,9 @@ class SweepMirror:
         child.want_metrics(entries.result_metrics(record))
         child.want_tags(entries.result_tags(record))
         child.want_status(entries.STATUS[record.state])
-        if (recipe := folder / "recipe.json").exists():
-            child.want_file(recipe)
+        for file in (folder / "recipe.json", folder / "history.json"):
+            if file.exists():
+                child.want_file(file)
 
     def front_changed(self, records: Sequence[TrialRecord], hypervolume: float) -> None:
         """The front's tags and its course over the number of finished trials."""

@@ -4,5 +4,6 @@ from lrsearch.training.checkpoint import Epoch, read_history
 from lrsearch.training.config import TrainingConfig
 from lrsearch.training.loop import train
 from lrsearch.training.recalibrate import recalibrate_batch_norm
+from lrsearch.training.retraining import Retraining
 
-__all__ = ["Epoch", "TrainingConfig", "read_history", "recalibrate_batch_norm", "train"]
+__all__ = ["Epoch", "Retraining", "TrainingConfig", "read_history", "recalibrate_batch_norm", "train"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from lrsearch.measure.gate import DeviceGate
 from lrsearch.training.checkpoint import Checkpoint, Epoch
 from lrsearch.training.config import TrainingConfig
 from lrsearch.training.optimizer import build_optimizer
+from lrsearch.training.retraining import Retraining
 from lrsearch.training.schedule import learning_rate
 
 
@@ -34,6 +35,7 @@ def train(
     seed: int,
     gate: DeviceGate,
     checkpoint: Path | None = None,
+    retraining: Retraining | None = None,
 ) -> Iterator[Epoch]:
     """Train ``model`` in place on ``device``, yielding after every epoch; afterwards it is in eval mode.
 
@@ -49,6 +51,7 @@ def train(
         gate: each step and each evaluation batch holds ``gate.work()``.
         checkpoint: written before each yield. If it exists, training goes on from it, on the CPU bit for bit
             as if it had never stopped, and only the remaining epochs are yielded.
+        retraining: what a compression method freezes, and adds to the loss.
 
     Raises:
         TrialFailedError: the loss is not finite, or the device's memory is exhausted.
@@ -62,11 +65,12 @@ def train(
         saved = Checkpoint.load(checkpoint)
         saved.restore(checkpoint, model, optimizer, origin)
         history = saved.history
-    trainer = _Trainer(model, optimizer, config, device, gate)
+    retraining = retraining or Retraining()
+    trainer = _Trainer(model, optimizer, config, device, gate, retraining)
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.monotonic()
         epoch_seed = derived_seed(seed, epoch)
-        with _random_state(epoch_seed, device):
+        with _random_state(epoch_seed, device), _frozen(model, retraining.frozen(epoch)):
             batches = splits.batches("train", config.batch_size, seed=epoch_seed)
             loss, lr = trainer.run_epoch(batches, epoch)
         accuracy = evaluate(model, splits.batches("validation", config.batch_size), device, gate)
@@ -84,6 +88,7 @@ class _Trainer:
     config: TrainingConfig
     device: torch.device
     gate: DeviceGate
+    retraining: Retraining
 
     def run_epoch(self, batches: Batches, epoch: int) -> tuple[float, float]:
         """Train for one epoch; returns the mean loss and the first step's learning rate."""
@@ -105,7 +110,7 @@ class _Trainer:
             group["lr"] = rate
         self.optimizer.zero_grad()
         try:
-            loss = cross_entropy(self.model(inputs), targets, label_smoothing=self.config.label_smoothing)
+            loss = self._loss(inputs, targets)
             loss.backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError as error:
             raise TrialFailedError(
@@ -116,6 +121,26 @@ class _Trainer:
             raise TrialFailedError(f"loss is {value} in epoch {epoch}, at learning rate {rate:.3g}")
         self.optimizer.step()
         return value
+
+    def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = self.model(inputs)
+        loss = cross_entropy(outputs, targets, label_smoothing=self.config.label_smoothing)
+        extra = self.retraining.extra_loss
+        return loss if extra is None else loss + extra(inputs, outputs)
+
+
+@contextmanager
+def _frozen(model: nn.Module, names: Collection[str]) -> Iterator[None]:
+    """Hold parameters fixed: no gradient of them is computed, so the optimizer passes them over."""
+    parameters = [model.get_parameter(name) for name in names]
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from lrsearch.errors import LrsearchError, TrialFailedError
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.models import build_model
-from lrsearch.training import Epoch, TrainingConfig, read_history, train
+from lrsearch.training import Epoch, Retraining, TrainingConfig, read_history, train
 
 CPU = torch.device("cpu")
 CONFIG = TrainingConfig(epochs=4, lr=0.05, batch_size=32)
@@ -161,6 +161,43 @@ def test_frozen_parameters_stay(splits: Splits, gate: DeviceGate) -> None:
     before = model[0].weight.clone()
     run(model, splits, gate)
     assert torch.equal(model[0].weight, before)
+
+
+def test_parameters_frozen_in_some_epochs_change_in_the_others(splits: Splits, gate: DeviceGate) -> None:
+    model = network()
+    name = next(name for name, _ in model.named_parameters())
+    before, frozen_gradients = model.get_parameter(name).clone(), []
+    model.register_forward_pre_hook(lambda *_: frozen_gradients.append(model.get_parameter(name).requires_grad))
+    changed = []
+    for _ in train(
+        model,
+        splits,
+        CONFIG,
+        device=CPU,
+        seed=0,
+        gate=gate,
+        retraining=Retraining(frozen=lambda epoch: {name} if epoch % 2 else set()),
+    ):
+        now = model.get_parameter(name).clone()
+        changed.append(not torch.equal(before, now))
+        before = now
+    assert changed == [False, True, False, True]
+    assert set(frozen_gradients) == {True, False} and model.get_parameter(name).requires_grad
+
+
+def test_an_extra_loss_is_added_to_the_cross_entropy(splits: Splits, gate: DeviceGate) -> None:
+    """One full batch: w - lr * the gradient of the sum."""
+    inputs, targets = tensors(splits)
+    model: Any = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    weight, bias = (parameter.detach().clone().requires_grad_() for parameter in model.parameters())
+    outputs = inputs.flatten(1) @ weight.T + bias
+    loss = nn.functional.cross_entropy(outputs, targets) + (outputs - inputs.mean()).square().mean()
+    loss.backward()
+    config = TrainingConfig(epochs=1, lr=0.5, momentum=0, weight_decay=0, batch_size=100, schedule="constant")
+    retraining = Retraining(extra_loss=lambda images, outputs: (outputs - images.mean()).square().mean())
+    plain = replace(splits, augment=None)
+    list(train(model, plain, config, device=CPU, seed=0, gate=gate, retraining=retraining))
+    assert torch.allclose(model[1].weight, weight - 0.5 * weight.grad, atol=1e-6)
 
 
 def test_one_plain_step_agrees_with_the_formula(splits: Splits, gate: DeviceGate) -> None:
