@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lrsearch.methods import load_method, method_names, parse_hyperparameters
 from lrsearch.methods.base import Search, Task
 from lrsearch.models import build_model
 from lrsearch.recipe import Factorization, Recipe
-from tests.methods.zoo import collect, compress, images, make_task, steps, zoo
+from tests.methods.zoo import collect, compress, images, labelled, make_task, steps, zoo
 
 DENSE = Factorization(kind="dense")
 BUDGETS = [{"params": 0.8}, {"params": 0.6}, {"flops": 0.8}, {"flops": 0.6}]
@@ -127,7 +128,7 @@ def test_recipe_and_weights_rebuild_the_network(method: str, values: dict[str, A
 
 def test_the_recipe_names_the_architecture(method: str) -> None:
     architecture = {"name": "zoo", "width": 12}
-    named = compress(method, {}, task=Task(example_input=images(), architecture=architecture))
+    named = compress(method, {}, task=replace(make_task(), architecture=architecture))
     assert named.recipe.architecture == architecture
 
 
@@ -230,7 +231,8 @@ def extreme(value: Distribution | Mapping[str, Any], end: Callable[..., Any]) ->
 
 def test_smaller_budgets_make_a_real_network_smaller(method: str) -> None:
     model = build_model({"name": "digits_resnet", "width": 16})
-    task = Task(example_input=torch.randn(1, 1, 8, 8))
+    inputs = torch.randn(8, 1, 8, 8)
+    task = Task(example_input=inputs[:1], splits=labelled(inputs))
     small, large = (
         count_cost(compress(method, {"budget": {"params": fraction}}, model, task).model, None).params
         for fraction in (0.3, 0.6)

@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
+from lrsearch.data import Splits
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Progress, Task
 
@@ -66,8 +68,15 @@ def images(batch: int = 1) -> Tensor:
     return torch.randn(batch, 3, 12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
 
+def labelled(inputs: Tensor) -> Splits:
+    """Splits for methods that train: the inputs with a class each, every split the same few."""
+    items = TensorDataset(inputs, torch.arange(len(inputs)) % 10)
+    return Splits("made up", items, items, items, items, classes=10)
+
+
 def make_task(*, example: bool = True, seed: int = 0) -> Task:
-    return Task(example_input=images() if example else None, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return Task(example_input=images() if example else None, splits=labelled(images(8)), generator=generator)
 
 
 def compress(
