@@ -13,18 +13,20 @@ from lrsearch.errors import LrsearchError
 class Factorization(BaseModel):
     """How one layer is replaced. Frozen and hashable, so that candidates can be keys.
 
-    ``kind`` gives ``ranks`` their meaning: ``svd`` has one rank per subspace, ``tucker2`` the pair (r1, r2)
-    of input-side and output-side ranks, ``dense`` none.
+    ``kind`` gives ``ranks`` their meaning: ``svd`` has one rank per subspace, ``tucker2`` and ``tt`` the pair
+    (r1, r2) of input-side and output-side ranks, ``cp`` its number of components, ``dense`` none. ``tt``, the
+    tensor train over (outputs, kernel, inputs), is the network of ``tucker2`` with other weights.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["dense", "svd", "tucker2"]
+    kind: Literal["dense", "svd", "tucker2", "cp", "tt"]
     ranks: tuple[int, ...] = ()
     groups: int = 1
     """Number of subspaces (``svd``): the input channels are split into this many consecutive slices."""
     scheme: Literal[0, 1, 2, 3] = 0
-    """Folding of a convolution into a matrix (ALDS supplement, A.6); 0 for every other kind."""
+    """Which kernel axes stay together: the folding of a convolution into a matrix (``svd``; ALDS supplement, A.6),
+    or both (0) or none (1) of them in the components of ``cp``; 0 for every other kind."""
     reason: str | None = None
     """Why a layer stays dense."""
 

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from lrsearch.factorize.cp import cp_weights
 from lrsearch.factorize.grouped_linear import GroupedLinear
 from lrsearch.factorize.layers import Layer, LayerShape
 from lrsearch.factorize.stages import Stage, check_fits, stages
 from lrsearch.factorize.svd import svd_weights
+from lrsearch.factorize.tensor_train import tt_weights
 from lrsearch.factorize.tucker import tucker2_weights
 from lrsearch.recipe import Factorization
 
@@ -30,8 +32,8 @@ def build_layer(module: nn.Module, factorization: Factorization) -> nn.Module:
     layer, shape = _layer(module)
     if factorization.kind == "dense":
         return module
-    if isinstance(layer, nn.Linear) and factorization.kind == "tucker2":
-        raise ValueError("tucker2 factorizes convolutions, a Linear layer has no kernel")
+    if isinstance(layer, nn.Linear) and factorization.kind != "svd":
+        raise ValueError(f"{factorization.kind} factorizes convolutions, a Linear layer has no kernel")
     chain = stages(shape, factorization)
     built = [_stage(layer, stage, bias=layer.bias is not None and stage is chain[-1]) for stage in chain]
     sequence = nn.Sequential(*built).train(layer.training)
@@ -53,13 +55,13 @@ def factorize_layer(
     """The factorized layer with the weights that approximate ``module`` best; ``module`` itself if it stays dense.
 
     ``svd`` is optimal slice by slice; ``tucker2`` is the truncated higher-order SVD, which ``refine`` improves by
-    alternating least squares (needs tensorly). Where ``weights`` of the stages are given they are taken instead,
-    and ``bias`` in place of the layer's if it has one.
+    alternating least squares; ``tt`` is the TT-SVD; ``cp`` comes from alternating least squares too. Where
+    ``weights`` of the stages are given they are taken instead, and ``bias`` in place of the layer's if it has one.
 
     Raises:
         TypeError: the module is no Conv2d or Linear.
         ValueError: the factorization does not fit the layer.
-        torch.linalg.LinAlgError: the weight holds numbers that are not finite.
+        torch.linalg.LinAlgError, ArithmeticError: the weight holds numbers that are not finite, or CP diverges.
     """
     layer, shape = _layer(module)
     check_fits(shape, factorization)
@@ -82,6 +84,11 @@ def _weights(layer: Layer, shape: LayerShape, factorization: Factorization, refi
     if factorization.kind == "tucker2":
         r1, r2 = factorization.ranks
         return tucker2_weights(layer.weight, shape.groups, r1, r2, refine=refine)
+    if factorization.kind == "tt":
+        r1, r2 = factorization.ranks
+        return tt_weights(layer.weight, shape.groups, r1, r2)
+    if factorization.kind == "cp":
+        return cp_weights(layer.weight, shape.groups, factorization.ranks[0], factorization.scheme)
     rank = factorization.ranks[0]
     return svd_weights(layer.weight, shape.groups, factorization.scheme, factorization.groups, rank)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from lrsearch.factorize.layers import LayerShape
@@ -33,8 +34,9 @@ def stages(shape: LayerShape, factorization: Factorization) -> tuple[Stage, ...]
     """The chain of a factorization, from input to output; the last stage has the bias.
 
     ``dense``: the layer itself. ``svd``: two stages (ALDS supplement A.6) of ``groups`` subspaces for each group
-    of the dense layer, all of the same rank, since a grouped convolution has equal groups. ``tucker2``: 1x1,
-    core, 1x1, the ranks for each group of the dense layer.
+    of the dense layer, all of the same rank, since a grouped convolution has equal groups. ``tucker2`` and ``tt``:
+    1x1, core, 1x1, the ranks for each group of the dense layer. ``cp``: 1x1, depthwise with the kernel (or with its
+    height, then with its width, for scheme 1), 1x1, as many channels as components for each group.
 
     Raises:
         ValueError: the ranks or subspaces do not fit the layer.
@@ -42,8 +44,10 @@ def stages(shape: LayerShape, factorization: Factorization) -> tuple[Stage, ...]
     check_fits(shape, factorization)
     if factorization.kind == "svd":
         return _svd(shape, factorization.scheme, factorization.groups, factorization.ranks[0])
-    if factorization.kind == "tucker2":
+    if factorization.kind in ("tucker2", "tt"):
         return _tucker2(shape, *factorization.ranks)
+    if factorization.kind == "cp":
+        return _cp(shape, factorization.scheme, factorization.ranks[0])
     return (Stage(shape.in_channels, shape.out_channels, shape.kernel, shape.groups, (True, True)),)
 
 
@@ -71,6 +75,16 @@ def _tucker2(shape: LayerShape, r1: int, r2: int) -> tuple[Stage, ...]:
     )
 
 
+def _cp(shape: LayerShape, scheme: int, rank: int) -> tuple[Stage, ...]:
+    channels = shape.groups * rank
+    depthwise = [(True, True)] if scheme == 0 else [(True, False), (False, True)]
+    return (
+        Stage(shape.in_channels, channels, _POINT, shape.groups, (False, False)),
+        *(Stage(channels, channels, _kernel(shape, owns), channels, owns) for owns in depthwise),
+        Stage(channels, shape.out_channels, _POINT, shape.groups, (False, False)),
+    )
+
+
 def _kernel(shape: LayerShape, owns: tuple[bool, bool]) -> tuple[int, int]:
     return shape.kernel[0] if owns[0] else 1, shape.kernel[1] if owns[1] else 1
 
@@ -90,6 +104,13 @@ def max_tucker_ranks(shape: LayerShape) -> tuple[int, int]:
     return min(inputs, outputs * area), min(outputs, inputs * area)
 
 
+def max_cp_rank(shape: LayerShape, scheme: int) -> int:
+    """A number of components with which CP can be exact: the product of all modes' sizes but the largest."""
+    kernel = [shape.kernel[0] * shape.kernel[1]] if scheme == 0 else list(shape.kernel)
+    modes = [shape.out_per_group, *kernel, shape.in_per_group]
+    return math.prod(modes) // max(modes)
+
+
 def check_fits(shape: LayerShape, factorization: Factorization) -> None:
     """Refuse ranks and subspaces that the layer does not have.
 
@@ -103,7 +124,13 @@ def check_fits(shape: LayerShape, factorization: Factorization) -> None:
         limit = max_rank(shape, factorization.scheme, subspaces)
         if len(ranks) != subspaces or len(set(ranks)) != 1 or not 1 <= ranks[0] <= limit:
             raise ValueError(f"ranks are {ranks}, expected {subspaces} equal ranks of 1 to {limit}")
-    elif kind == "tucker2":
+    elif kind in ("tucker2", "tt"):
         limits = max_tucker_ranks(shape)
         if len(ranks) != 2 or not all(1 <= rank <= limit for rank, limit in zip(ranks, limits, strict=True)):
             raise ValueError(f"ranks are {ranks}, expected two of at most {limits[0]} and {limits[1]}")
+    elif kind == "cp":
+        if factorization.scheme > 1:
+            raise ValueError(f"scheme is {factorization.scheme}, expected 0 or 1 for cp")
+        limit = max_cp_rank(shape, factorization.scheme)
+        if len(ranks) != 1 or not 1 <= ranks[0] <= limit:
+            raise ValueError(f"ranks are {ranks}, expected one of 1 to {limit}")

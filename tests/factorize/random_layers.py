@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from lrsearch.factorize import LayerShape, find_layers
-from lrsearch.factorize.stages import max_rank, max_tucker_ranks
+from lrsearch.factorize.stages import max_cp_rank, max_rank, max_tucker_ranks
 from lrsearch.recipe import Factorization
 
 
@@ -76,12 +76,21 @@ def svd_factorizations(draw: st.DrawFn, shape: LayerShape, *, full_rank: bool = 
 def tucker_factorizations(draw: st.DrawFn, shape: LayerShape, *, full_rank: bool = False) -> Factorization:
     limits = max_tucker_ranks(shape)
     ranks = limits if full_rank else tuple(draw(st.integers(1, limit)) for limit in limits)
-    return Factorization(kind="tucker2", ranks=ranks)
+    return Factorization(kind=draw(st.sampled_from(["tucker2", "tt"])), ranks=ranks)
+
+
+def cp_factorizations(draw: st.DrawFn, shape: LayerShape, *, full_rank: bool = False) -> Factorization:
+    assert not full_rank, "alternating least squares finds it only nearly"
+    scheme = draw(st.sampled_from([0, 1]))
+    rank = draw(st.integers(1, min(3, max_cp_rank(shape, scheme))))
+    return Factorization.model_validate({"kind": "cp", "ranks": (rank,), "scheme": scheme})
 
 
 @st.composite
 def factorized(draw: st.DrawFn, *, full_rank: bool = False) -> tuple[nn.Conv2d | nn.Linear, Factorization]:
     layer = draw(layers())
-    tucker = isinstance(layer, nn.Conv2d) and draw(st.booleans())
-    choose = tucker_factorizations if tucker else svd_factorizations
+    choices = [svd_factorizations]
+    if isinstance(layer, nn.Conv2d):
+        choices += [tucker_factorizations] if full_rank else [tucker_factorizations, cp_factorizations]
+    choose = draw(st.sampled_from(choices))
     return layer, choose(draw, shape_of(layer), full_rank=full_rank)

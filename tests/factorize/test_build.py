@@ -134,6 +134,11 @@ def test_dense_stays_the_same_module() -> None:
         (Factorization(kind="svd", ranks=()), "1 equal ranks"),
         (Factorization(kind="tucker2", ranks=(5, 6)), "at most 4 and 6"),
         (Factorization(kind="tucker2", ranks=(4,)), "two of at most 4 and 6"),
+        (Factorization(kind="tt", ranks=(4, 7)), "at most 4 and 6"),
+        (Factorization(kind="cp", ranks=(25,)), "one of 1 to 24"),
+        (Factorization(kind="cp", ranks=(2, 2)), "one of 1 to 24"),
+        (Factorization(kind="cp", ranks=(37,), scheme=1), "one of 1 to 36"),
+        (Factorization(kind="cp", ranks=(2,), scheme=2), "expected 0 or 1 for cp"),
     ],
 )
 def test_ranks_that_do_not_fit_are_refused(factorization: Factorization, expected: str) -> None:
@@ -142,8 +147,9 @@ def test_ranks_that_do_not_fit_are_refused(factorization: Factorization, expecte
 
 
 def test_only_what_can_be_factorized_is_taken() -> None:
-    with pytest.raises(ValueError, match="no kernel"):
-        build_layer(nn.Linear(4, 4), Factorization(kind="tucker2", ranks=(1, 1)))
+    for convolutional in (Factorization(kind="tucker2", ranks=(1, 1)), Factorization(kind="cp", ranks=(1,))):
+        with pytest.raises(ValueError, match="no kernel"):
+            build_layer(nn.Linear(4, 4), convolutional)
     with pytest.raises(TypeError, match="ConvTranspose2d"):
         build_layer(nn.ConvTranspose2d(4, 4, 3), SVD)
 
