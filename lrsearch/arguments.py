@@ -27,14 +27,14 @@ def parse_values(settings: list[str] | None) -> dict[str, Any]:
 
 
 def parse_budget(text: str | None) -> dict[str, float] | None:
-    """``--budget``: what to keep, such as ``params=0.5``."""
+    """``--budget``: what to keep, such as ``params=0.5`` or ``params=0.5,flops=0.6``."""
     if text is None:
         return None
-    resource, _, fraction = text.partition("=")
+    pairs = [part.partition("=") for part in text.split(",")]
     try:
-        return {resource: float(fraction)}
+        return {resource.strip(): float(fraction) for resource, _, fraction in pairs}
     except ValueError as error:
-        raise LrsearchError(f"--budget is {text!r}, expected params=F or flops=F with 0 < F <= 1") from error
+        raise LrsearchError(f"--budget is {text!r}, expected params=F or flops=F or both, with 0 < F <= 1") from error
 
 
 def parse_named(text: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def compress(
     Args:
         model: the dense network; its Conv2d and Linear layers are candidates.
         method: a method's name, such as ``alds`` or ``tucker``.
-        budget: fraction of the dense network to keep, ``{"params": 0.5}`` or ``{"flops": 0.5}``.
+        budget: fraction of the dense network to keep, ``{"params": 0.5}``, ``{"flops": 0.5}`` or both.
         data: a DataLoader of (inputs, targets), or ``lrsearch.data`` splits: what data-aware methods and the
             re-estimation of batch-norm statistics look at. Methods that train need splits.
         example_input: a batch of one input, for counting FLOPs; by default taken from ``data``.

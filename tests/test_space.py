@@ -137,3 +137,12 @@ def test_space_survives_json():
 
     assert again == space
     assert again.open_choices("alds") == {"max_subspaces": IntUniform(1, 4)}
+
+
+def test_a_budget_may_hold_several_resources_each_with_its_distribution(write):
+    budget = "{params: {uniform: [0.3, 0.5]}, flops: 0.6}"
+    space = load_space(write(VALID), {"methods.alds.budget": budget})
+
+    assert space.open_choices("alds") == {"budget.params": Uniform(0.3, 0.5)}
+    drawn = space.draw("alds", lambda name, distribution: distribution.low)
+    assert drawn == {"budget": {"params": 0.3, "flops": 0.6}}

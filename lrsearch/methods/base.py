@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lrsearch.data import Splits
 from lrsearch.distributions import Choice, Distribution, Uniform
+from lrsearch.measure.latency import LatencyTable
 from lrsearch.recipe import Recipe
 from lrsearch.training import Retraining
 
@@ -20,31 +21,30 @@ Loader = Iterable[tuple[Tensor, Tensor]]
 """Batches of (inputs, targets) that can be iterated again and again, such as a DataLoader."""
 
 
+Resource: TypeAlias = Literal["params", "flops", "latency"]
+
+
 class Budget(BaseModel):
-    """The fraction of the dense network's parameters or FLOPs that the compressed network may keep."""
+    """The fractions of the dense network's parameters, FLOPs and latency that the compressed network may keep."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     params: Annotated[float, Field(gt=0, le=1)] | None = None
     flops: Annotated[float, Field(gt=0, le=1)] | None = None
+    latency: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of the measured time; predicted from the task's table of layers measured alone."""
 
     @model_validator(mode="after")
-    def _one_resource(self) -> Budget:
-        if (self.params is None) == (self.flops is None):
-            raise ValueError("expected exactly one of params or flops")
+    def _some_resource(self) -> Budget:
+        if not self.fractions:
+            raise ValueError("expected at least one of params, flops and latency")
         return self
 
     @property
-    def resource(self) -> str:
-        """``"params"`` or ``"flops"``."""
-        return "flops" if self.params is None else "params"
-
-    @property
-    def fraction(self) -> float:
-        """The fraction of the dense network to keep."""
-        fraction = self.flops if self.params is None else self.params
-        assert fraction is not None  # noqa: S101 - the validator holds this
-        return fraction
+    def fractions(self) -> dict[Resource, float]:
+        """The fraction of each resource that is capped."""
+        asked: dict[Resource, float | None] = {"params": self.params, "flops": self.flops, "latency": self.latency}
+        return {resource: fraction for resource, fraction in asked.items() if fraction is not None}
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,8 @@ class Task:
     checkpoint: Path | None = None
     """Where a long compression keeps what it needs to go on after its process was killed, atomically and readable
     with ``weights_only``: run again, it must end as if it had never stopped. The caller deletes it afterwards."""
+    latencies: LatencyTable | None = None
+    """What a budget in latency is reckoned with."""
     architecture: dict[str, Any] | None = None
     """Goes into the recipe."""
 

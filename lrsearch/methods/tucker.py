@@ -20,8 +20,8 @@ from lrsearch.factorize.stages import max_rank, max_tucker_ranks
 from lrsearch.methods import base
 from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
 from lrsearch.methods.one_shot.apply import apply
-from lrsearch.methods.one_shot.candidates import NOT_SMALLER, Family, LayerTable, is_smaller, svd
-from lrsearch.methods.one_shot.cap import DENSE, Cap, make_cap
+from lrsearch.methods.one_shot.candidates import NOT_SMALLER, Family, LayerTable, is_smaller, sizes, svd
+from lrsearch.methods.one_shot.cap import DENSE, Caps, make_caps
 from lrsearch.recipe import Factorization
 
 _ALPHA = 2.0
@@ -31,7 +31,7 @@ class TuckerHyperparameters(base.Hyperparameters):
     """What ``tucker`` can be told."""
 
     budget: Budget | None = None
-    """The fraction of parameters or FLOPs to keep, instead of ``alpha``."""
+    """The fractions of parameters, FLOPs and latency to keep, instead of ``alpha``."""
     alpha: Annotated[Annotated[float, Field(ge=1)] | None, Search(Uniform(1.5, 10.0, log=True))] = None
     """How many times smaller each layer becomes; 2 where neither ``alpha`` nor ``budget`` is given."""
     beta: Annotated[float, Field(gt=0)] = 1.0
@@ -74,20 +74,20 @@ class Tucker:
             dense |= _left_out(model, layers, nn.Linear, -1, "it is the classifier, the network's last Linear layer")
         layers = {name: shape for name, shape in layers.items() if name not in dense}
         beta = hyperparameters.beta
-        cap = None
+        caps = None
         if hyperparameters.budget is None:
             alpha = hyperparameters.alpha or _ALPHA
             chosen = {name: vanilla(shape, alpha, beta) for name, shape in layers.items()}
         else:
-            cap = make_cap(model, layers, hyperparameters.budget, task)
-            chosen = _within_budget(layers, cap, beta)
+            caps = make_caps(model, layers, hyperparameters.budget, task)
+            chosen = _within_budget(layers, caps, beta)
 
         def factorize(_: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
             return factorize_layer(layer, factorization, refine=hyperparameters.refine)
 
         compressed = yield from apply(model, task, "tucker", chosen, dense, factorize=factorize)
-        if cap is not None:
-            cap.verify(compressed.model, task)
+        if caps is not None:
+            caps.verify(compressed.model, task)
         return compressed
 
 
@@ -120,17 +120,17 @@ def _max_rank(shape: LayerShape) -> int:
     return max_rank(shape, 0, 1) if shape.kernel == (1, 1) else max_tucker_ranks(shape)[0]
 
 
-def _within_budget(layers: Mapping[str, LayerShape], cap: Cap, beta: float) -> dict[str, Factorization]:
+def _within_budget(layers: Mapping[str, LayerShape], caps: Caps, beta: float) -> dict[str, Factorization]:
     """The ranks of the smallest common alpha that the budget allows, then single layers' next ranks that fit.
 
-    Alpha is here how many times fewer parameters a layer has, or FLOPs where the budget is in FLOPs.
+    Alpha is here how many times less a layer has of what the budget is in.
     """
-    tables = {name: _table(shape, cap, beta) for name, shape in layers.items()}
-    chosen = cap.allocate([table.candidates for table in tables.values()], "constant")
+    tables = {name: LayerTable(name, shape, [_family(shape, beta)], caps) for name, shape in layers.items()}
+    chosen = caps.allocate([table.candidates for table in tables.values()], "constant")
     return {name: table.factorization(index) for (name, table), index in zip(tables.items(), chosen, strict=True)}
 
 
-def _table(shape: LayerShape, cap: Cap, beta: float) -> LayerTable:
+def _family(shape: LayerShape, beta: float) -> Family:
     dense = layer_cost(shape, DENSE)
     members, costs = [], []
     for rank in range(1, _max_rank(shape) + 1):
@@ -139,10 +139,9 @@ def _table(shape: LayerShape, cap: Cap, beta: float) -> LayerTable:
         if not is_smaller(cost, dense):
             break
         members.append(member)
-        costs.append(cost)
-    removed = np.array([1 - cost.params / dense.params for cost in costs])
-    units = np.array([cap.unit(cost) for cost in costs], dtype=np.int64)
-    return LayerTable(cap.unit(dense), [Family(0, removed, units, members.__getitem__)])
+        costs.append(sizes(cost))
+    kept = np.array(costs, dtype=np.int64).reshape(-1, 2)
+    return Family(0, 1 - kept[:, 0] / dense.params, kept, members.__getitem__)
 
 
 def _left_out(

@@ -42,6 +42,15 @@ def test_budget_is_kept_within_one_rank_step(method: str, budget: dict[str, floa
             assert small + step - cost(shapes[name], factorization, resource) > fraction * dense, name
 
 
+def test_two_budgets_are_kept_at_once(method: str) -> None:
+    """Strided layers and foldings make parameters and FLOPs differ, so that neither cap follows from the other."""
+    model, budget = zoo(), {"params": 0.7, "flops": 0.6}
+    small, dense = (count_cost(network, images()) for network in (compress(method, {"budget": budget}).model, model))
+    for resource, fraction in budget.items():
+        assert getattr(small, resource) <= fraction * getattr(dense, resource)
+    assert small.flops > 0.5 * dense.flops or small.params > 0.6 * dense.params
+
+
 def cost(shape: LayerShape, factorization: Factorization, resource: str) -> int:
     params, macs = layer_cost(shape, factorization)
     assert macs is not None

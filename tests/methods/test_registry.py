@@ -49,7 +49,7 @@ def test_a_misspelt_method_is_told_the_nearest() -> None:
         ("alds", {"budget": {"parms": 0.5}}, "key of alds.budget: 'parms' is not known; did you mean 'params'?"),
         ("tucker", {"budget": {"flop": 0.5}}, "key of tucker.budget: 'flop' is not known; did you mean 'flops'?"),
         ("alds", {"budget": {"params": 1.5}}, "alds.budget.params is 1.5, it should be less than or equal to 1"),
-        ("alds", {"budget": {}}, "alds.budget: expected exactly one of params or flops"),
+        ("alds", {"budget": {}}, "alds.budget: expected at least one of params, flops and latency"),
         ("alds", {"solver": "best"}, "alds.solver is 'best', it should be 'max' or 'alternating'"),
         ("alds", {"n_seeds": 0}, "alds.n_seeds is 0, it should be greater than or equal to 1"),
         ("tucker", {"alpha": "big"}, "tucker.alpha is 'big', it should be a valid number"),

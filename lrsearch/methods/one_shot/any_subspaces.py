@@ -14,7 +14,7 @@ from pydantic import Field
 from lrsearch.allocate import Candidates
 from lrsearch.methods import base
 from lrsearch.methods.one_shot import errors
-from lrsearch.methods.one_shot.cap import Cap
+from lrsearch.methods.one_shot.cap import Caps
 from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, Spectral, drawn
 
 
@@ -48,7 +48,7 @@ class AnySubspaces(Spectral):
         return measure
 
     def spread(
-        self, cap: Cap, layers: Sequence[Candidates], hyperparameters: Any, generator: torch.Generator
+        self, caps: Caps, layers: Sequence[Candidates], hyperparameters: Any, generator: torch.Generator
     ) -> list[int]:
         """By the solver asked for."""
-        return cap.allocate(layers, hyperparameters.solver, n_seeds=hyperparameters.n_seeds, rng=drawn(generator))
+        return caps.allocate(layers, hyperparameters.solver, n_seeds=hyperparameters.n_seeds, rng=drawn(generator))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lrsearch.allocate import Candidates
 from lrsearch.factorize import LayerCost, LayerShape, layer_cost
-from lrsearch.methods.one_shot.cap import DENSE
+from lrsearch.methods.one_shot.cap import DENSE, Caps
 from lrsearch.methods.one_shot.errors import ErrorMeasure
 from lrsearch.recipe import Factorization
 
@@ -25,35 +25,48 @@ class Family:
 
     Attributes:
         subspaces: their common number of subspaces, 0 where they have none.
-        errors, costs: one entry for each member.
+        errors: (members,).
+        sizes: (members, 2), parameters and multiply-adds, as ``LayerCost`` has them.
         member: index -> factorization.
     """
 
     subspaces: int
     errors: npt.NDArray[np.float64]
-    costs: npt.NDArray[np.int64]
+    sizes: npt.NDArray[np.int64]
     member: Callable[[int], Factorization]
 
 
 class LayerTable:
     """Candidates of one layer: dense first, then the members of each family in turn."""
 
-    def __init__(self, dense_cost: int, families: Sequence[Family]) -> None:
-        self._families = families
-        self._starts = np.cumsum([1, *(len(family.costs) for family in families)])
+    def __init__(self, name: str, shape: LayerShape, families: Sequence[Family], caps: Caps) -> None:
+        measured = np.concatenate([[sizes(layer_cost(shape, DENSE))], *(family.sizes for family in families)])
+        costs: npt.NDArray[np.int64] = (measured * (1, 2))[:, caps.sizes].astype(np.int64)
+        self._members = [(family, place) for family in families for place in range(len(family.errors))]
         self.candidates = Candidates(
             np.concatenate([[0.0], *(family.errors for family in families)]),
-            np.concatenate([[dense_cost], *(family.costs for family in families)]),
-            np.concatenate([[0], *(np.full(len(family.costs), family.subspaces) for family in families)]),
+            costs,
+            np.concatenate([[0], *(np.full(len(family.errors), family.subspaces) for family in families)]),
         )
+        if caps.latencies is not None:
+            self._restrict(caps.latencies.get(name, {}))
 
     def factorization(self, index: int) -> Factorization:
         """The factorization behind a candidate; a dense one says why."""
         if index == 0:
-            reason = CHOSEN if len(self.candidates.costs) > 1 else NOT_SMALLER
-            return Factorization(kind="dense", reason=reason)
-        family = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self._families[family].member(index - int(self._starts[family]))
+            return Factorization(kind="dense", reason=CHOSEN if self._members else NOT_SMALLER)
+        family, place = self._members[index - 1]
+        return family.member(place)
+
+    def _restrict(self, latencies: Mapping[Factorization, int]) -> None:
+        """Leave the candidates whose time is known, with that time as the last of their costs."""
+        times = [latencies.get(family.member(place)) for family, place in self._members]
+        kept = [index for index, time in enumerate(times) if time is not None]
+        self._members = [self._members[index] for index in kept]
+        column = np.array([latencies.get(DENSE, 0), *(times[index] for index in kept)])
+        rows, whole = [0, *(index + 1 for index in kept)], self.candidates
+        costs = np.column_stack([whole.costs[rows], column])
+        self.candidates = Candidates(whole.errors[rows], costs, whole.groups[rows])
 
 
 def is_smaller(cost: LayerCost, dense: LayerCost) -> bool:
@@ -65,16 +78,14 @@ def svd_candidates(
     shape: LayerShape,
     spectra: Mapping[tuple[int, int], Tensor],
     norm: float,
-    unit: Callable[[LayerCost], int],
     measure: ErrorMeasure,
-) -> LayerTable:
+) -> list[Family]:
     """Every SVD factorization of a layer that makes it smaller.
 
     Args:
         shape: of the layer.
         spectra: (scheme, subspaces) -> singular values of the slices, as ``singular_values`` returns them.
         norm: of the whole weight, folded by scheme 0: its largest singular value.
-        unit: a layer's cost in the unit of the budget.
         measure: the error of each rank.
     """
     dense = layer_cost(shape, DENSE)
@@ -84,8 +95,13 @@ def svd_candidates(
         first = layer_cost(shape, svd(scheme, subspaces, 1))
         ranks = smaller_ranks(first, dense)[: values.shape[-1]]
         errors = measure(values.numpy(), norm)[1 : len(ranks) + 1]
-        families.append(Family(subspaces, errors, ranks * unit(first), _svd_member(scheme, subspaces)))
-    return LayerTable(unit(dense), families)
+        families.append(Family(subspaces, errors, np.outer(ranks, sizes(first)), _svd_member(scheme, subspaces)))
+    return families
+
+
+def sizes(cost: LayerCost) -> tuple[int, int]:
+    """A layer's cost as numbers; multiply-adds that nobody knows count nothing."""
+    return cost.params, cost.macs or 0
 
 
 def smaller_ranks(first: LayerCost, dense: LayerCost) -> npt.NDArray[np.int64]:

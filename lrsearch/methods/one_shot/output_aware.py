@@ -18,8 +18,8 @@ from lrsearch.methods import base
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.methods.one_shot.activations import observe
 from lrsearch.methods.one_shot.apply import finite_weight
-from lrsearch.methods.one_shot.candidates import Family, LayerTable, smaller_ranks, svd
-from lrsearch.methods.one_shot.cap import DENSE, Cap
+from lrsearch.methods.one_shot.candidates import Family, sizes, smaller_ranks, svd
+from lrsearch.methods.one_shot.cap import DENSE, Caps
 from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, foldings, useful_subspaces
 from lrsearch.methods.one_shot.within_budget import compress_within
 from lrsearch.recipe import Factorization
@@ -78,23 +78,23 @@ class OutputAware(ABC):
         """
         shapes, _ = find_layers(model)
 
-        def table(name: str, shape: LayerShape, cap: Cap) -> LayerTable:
-            return self._table(name, shape, cap, statistics)
+        def families(name: str, shape: LayerShape) -> list[Family]:
+            return self._families(name, shape, statistics)
 
-        def spread(cap: Cap, layers: Sequence[Candidates]) -> list[int]:
-            return cap.allocate(layers, "sum")
+        def spread(caps: Caps, layers: Sequence[Candidates]) -> list[int]:
+            return caps.allocate(layers, "sum")
 
         def factorize(name: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
             view = _View(finite_weight(model, name), shapes[name], name, statistics, self.importance)
             return view.factorized(layer, factorization)
 
         budget = hyperparameters.budget
-        return (yield from compress_within(model, task, self.name, budget, table, spread, factorize))
+        return (yield from compress_within(model, task, self.name, budget, families, spread, factorize))
 
     def _useful(self, shape: LayerShape) -> list[int]:
         return [scheme for scheme in foldings(shape, self.schemes) if useful_subspaces(shape, scheme)]
 
-    def _table(self, name: str, shape: LayerShape, cap: Cap, statistics: Mapping[str, Tensor]) -> LayerTable:
+    def _families(self, name: str, shape: LayerShape, statistics: Mapping[str, Tensor]) -> list[Family]:
         dense = layer_cost(shape, DENSE)
         families = []
         for scheme in self._useful(shape):
@@ -102,8 +102,8 @@ class OutputAware(ABC):
             lost = statistics[f"{name}/errors/{scheme}"].numpy()
             ranks = smaller_ranks(first, dense)[: len(lost) - 1]
             errors = self.error(lost)[1 : len(ranks) + 1]
-            families.append(Family(1, errors, ranks * cap.unit(first), _member(scheme)))
-        return LayerTable(cap.unit(dense), families)
+            families.append(Family(1, errors, np.outer(ranks, sizes(first)), _member(scheme)))
+        return families
 
 
 class _View:

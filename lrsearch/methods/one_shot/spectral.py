@@ -19,8 +19,8 @@ from lrsearch.factorize.svd import singular_values
 from lrsearch.methods import base
 from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
 from lrsearch.methods.one_shot.apply import finite_weight
-from lrsearch.methods.one_shot.candidates import LayerTable, is_smaller, svd, svd_candidates
-from lrsearch.methods.one_shot.cap import DENSE, Cap
+from lrsearch.methods.one_shot.candidates import Family, is_smaller, svd, svd_candidates
+from lrsearch.methods.one_shot.cap import DENSE, Caps
 from lrsearch.methods.one_shot.errors import ErrorMeasure, proxy
 from lrsearch.methods.one_shot.within_budget import compress_within
 
@@ -29,7 +29,7 @@ class BudgetHyperparameters(base.Hyperparameters):
     """What a method can be told that follows from its budget alone."""
 
     budget: Annotated[Budget, Search({"params": Uniform(0.1, 0.8)})] = Budget(params=0.5)
-    """The fraction of parameters or FLOPs to keep."""
+    """The fractions of parameters, FLOPs and latency to keep, one of them or several at once."""
 
 
 class Spectral:
@@ -54,13 +54,13 @@ class Spectral:
 
     def spread(
         self,
-        cap: Cap,
+        caps: Caps,
         layers: Sequence[Candidates],
         hyperparameters: BudgetHyperparameters,
         generator: torch.Generator,
     ) -> list[int]:
         """The chosen candidate of each layer."""
-        return cap.allocate(layers, self.rule)
+        return caps.allocate(layers, self.rule)
 
     def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
         """The singular values of every layer's slices for every folding and useful number of subspaces.
@@ -90,29 +90,28 @@ class Spectral:
             BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
         """
 
-        def table(name: str, shape: LayerShape, cap: Cap) -> LayerTable:
-            return self._table(name, shape, cap, hyperparameters, statistics)
+        def families(name: str, shape: LayerShape) -> list[Family]:
+            return self._families(name, shape, hyperparameters, statistics)
 
-        def spread(cap: Cap, layers: Sequence[Candidates]) -> list[int]:
-            return self.spread(cap, layers, hyperparameters, task.generator)
+        def spread(caps: Caps, layers: Sequence[Candidates]) -> list[int]:
+            return self.spread(caps, layers, hyperparameters, task.generator)
 
-        return (yield from compress_within(model, task, self.name, hyperparameters.budget, table, spread))
+        return (yield from compress_within(model, task, self.name, hyperparameters.budget, families, spread))
 
-    def _table(
+    def _families(
         self,
         name: str,
         shape: LayerShape,
-        cap: Cap,
         hyperparameters: BudgetHyperparameters,
         statistics: Mapping[str, Tensor],
-    ) -> LayerTable:
+    ) -> list[Family]:
         spectra = {}
         for scheme in foldings(shape, self.schemes):
             useful = useful_subspaces(shape, scheme)
             for k in self.subspaces(useful, hyperparameters) if useful else ():
                 spectra[scheme, k] = statistics[f"{name}/{scheme}/{k}"]
         norm = float(statistics[f"{name}/0/1"].max()) if spectra else 0.0
-        return svd_candidates(shape, spectra, norm, cap.unit, self.measure(hyperparameters))
+        return svd_candidates(shape, spectra, norm, self.measure(hyperparameters))
 
 
 def foldings(shape: LayerShape, schemes: Sequence[int]) -> list[int]:

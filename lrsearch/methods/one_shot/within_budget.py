@@ -11,13 +11,13 @@ from lrsearch.allocate import Candidates
 from lrsearch.factorize import LayerShape, find_layers
 from lrsearch.methods.base import Budget, Compressed, Progress, Task
 from lrsearch.methods.one_shot.apply import Factorize, apply
-from lrsearch.methods.one_shot.candidates import LayerTable
-from lrsearch.methods.one_shot.cap import Cap, make_cap
+from lrsearch.methods.one_shot.candidates import Family, LayerTable
+from lrsearch.methods.one_shot.cap import Caps, make_caps
 
-MakeTable: TypeAlias = Callable[[str, LayerShape, Cap], LayerTable]
-"""(name, shape, cap) -> the candidates of a layer."""
-Spread: TypeAlias = Callable[[Cap, Sequence[Candidates]], list[int]]
-"""(cap, candidates of each layer) -> the chosen one of each."""
+MakeFamilies: TypeAlias = Callable[[str, LayerShape], Sequence[Family]]
+"""(name, shape) -> the factorizations of a layer that make it smaller."""
+Spread: TypeAlias = Callable[[Caps, Sequence[Candidates]], list[int]]
+"""(caps, candidates of each layer) -> the chosen one of each."""
 
 
 def compress_within(
@@ -25,7 +25,7 @@ def compress_within(
     task: Task,
     method: str,
     budget: Budget,
-    table: MakeTable,
+    families: MakeFamilies,
     spread: Spread,
     factorize: Factorize | None = None,
 ) -> Generator[Progress, None, Compressed]:
@@ -36,10 +36,10 @@ def compress_within(
         LrsearchError: a layer's weight is not finite.
     """
     layers, dense = find_layers(model, task.example_input)
-    cap = make_cap(model, layers, budget, task)
-    tables = [table(name, shape, cap) for name, shape in layers.items()]
-    chosen = spread(cap, [each.candidates for each in tables])
+    caps = make_caps(model, layers, budget, task)
+    tables = [LayerTable(name, shape, families(name, shape), caps) for name, shape in layers.items()]
+    chosen = spread(caps, [each.candidates for each in tables])
     factorizations = {name: each.factorization(index) for name, each, index in zip(layers, tables, chosen, strict=True)}
     compressed = yield from apply(model, task, method, factorizations, dense, factorize=factorize)
-    cap.verify(compressed.model, task)
+    caps.verify(compressed.model, task)
     return compressed

@@ -3,14 +3,24 @@ import pytest
 import torch
 from torch import nn
 
-from lrsearch.factorize import LayerShape, find_layers, layer_cost
+from lrsearch.factorize import Call, LayerShape, find_layers, layer_cost
 from lrsearch.factorize.svd import singular_values
-from lrsearch.methods.one_shot.candidates import CHOSEN, NOT_SMALLER, Family, LayerTable, is_smaller, svd
-from lrsearch.methods.one_shot.candidates import svd_candidates as make_table
+from lrsearch.methods.one_shot.candidates import (
+    CHOSEN,
+    NOT_SMALLER,
+    Family,
+    LayerTable,
+    is_smaller,
+    svd,
+    svd_candidates,
+)
+from lrsearch.methods.one_shot.cap import Cap, Caps
 from lrsearch.methods.one_shot.errors import proxy
 from lrsearch.recipe import Factorization
 
 DENSE = Factorization(kind="dense")
+FLOPS = Caps((Cap("flops", 0.5, 1, 0),))
+PARAMS = Caps((Cap("params", 0.5, 1, 0),))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +37,8 @@ def shape(layer: nn.Conv2d) -> LayerShape:
 def table(layer: nn.Conv2d, shape: LayerShape, schemes: tuple[int, ...] = (0, 1, 2, 3)) -> LayerTable:
     keys = [(scheme, k) for scheme in schemes for k in (1, 2, 3)]
     spectra = {(scheme, k): singular_values(layer.weight, 1, scheme, k) for scheme, k in keys}
-    return make_table(shape, spectra, float(spectra[0, 1].max()), lambda cost: 2 * (cost.macs or 0), proxy)
+    families = svd_candidates(shape, spectra, float(spectra[0, 1].max()), proxy)
+    return LayerTable("0", shape, families, FLOPS)
 
 
 def test_every_candidate_costs_and_errs_as_its_factorization_does(layer: nn.Conv2d, shape: LayerShape) -> None:
@@ -63,16 +74,17 @@ def test_dense_is_always_a_candidate_and_says_why(layer: nn.Conv2d, shape: Layer
     assert made.candidates.errors[0] == 0
     assert made.candidates.costs[0] == made.candidates.costs.max()
     assert made.factorization(0).reason == CHOSEN
-    assert LayerTable(7, []).factorization(0).reason == NOT_SMALLER
+    assert LayerTable("0", shape, [], FLOPS).factorization(0).reason == NOT_SMALLER
 
 
 def test_families_of_different_kinds_compete_in_one_table() -> None:
     def tucker(index: int) -> Factorization:
         return Factorization(kind="tucker2", ranks=(index + 1, index + 1))
 
-    pair = Family(2, np.array([0.5, 0.25]), np.array([10, 20]), lambda index: svd(0, 2, index + 1))
-    chain = Family(0, np.array([0.4]), np.array([15]), tucker)
-    made = LayerTable(30, [pair, chain])
+    pair = Family(2, np.array([0.5, 0.25]), np.array([[10, 0], [20, 0]]), lambda index: svd(0, 2, index + 1))
+    chain = Family(0, np.array([0.4]), np.array([[15, 0]]), tucker)
+    made = LayerTable("0", LayerShape(6, 5), [pair, chain], PARAMS)
+    assert made.candidates.costs.tolist() == [[30], [10], [20], [15]]
     assert [made.factorization(i).kind for i in range(4)] == ["dense", "svd", "svd", "tucker2"]
     assert made.candidates.groups.tolist() == [0, 2, 2, 0]
     assert made.factorization(2).ranks == (2, 2)
@@ -84,3 +96,22 @@ def test_fewer_parameters_at_more_multiply_adds_is_not_smaller() -> None:
     cost, dense = layer_cost(shape, svd(3, 1, 8)), layer_cost(shape, DENSE)
     assert cost.params < dense.params
     assert not is_smaller(cost, dense)
+
+
+def test_several_caps_make_several_columns() -> None:
+    shape = LayerShape(6, 5, calls=(Call(1, (2, 2), (2, 2)),))
+    family = Family(1, np.array([0.5]), np.array([[11, 44]]), lambda index: svd(0, 1, index + 1))
+    caps = Caps((Cap("params", 0.5, 1, 0), Cap("flops", 0.5, 1, 0)))
+    assert LayerTable("0", shape, [family], caps).candidates.costs.tolist() == [[30, 240], [11, 88]]
+
+
+def test_only_what_was_measured_competes_where_latency_is_capped() -> None:
+    family = Family(1, np.array([0.5, 0.25]), np.array([[11, 0], [22, 0]]), lambda index: svd(0, 1, index + 1))
+    caps = Caps((Cap("params", 0.5, 1, 0), Cap("latency", 0.5, 1, 0)), {"0": {DENSE: 9, svd(0, 1, 2): 7}})
+    made = LayerTable("0", LayerShape(6, 5), [family], caps)
+    assert made.candidates.costs.tolist() == [[30, 9], [22, 7]]
+    assert made.candidates.errors.tolist() == [0, 0.25]
+    assert made.factorization(1) == svd(0, 1, 2)
+    unknown = LayerTable("other", LayerShape(6, 5), [family], caps)
+    assert unknown.candidates.costs.tolist() == [[30, 0]]
+    assert unknown.factorization(0).reason == NOT_SMALLER

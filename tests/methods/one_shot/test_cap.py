@@ -7,12 +7,21 @@ from torch import Tensor, nn
 
 from lrsearch.allocate import Candidates
 from lrsearch.errors import BudgetUnreachableError, LrsearchError
-from lrsearch.factorize import LayerCost, find_layers
+from lrsearch.factorize import find_layers, layer_cost
 from lrsearch.measure.cost import count_cost
+from lrsearch.measure.latency import LatencyTable
 from lrsearch.methods.base import Budget, Task
-from lrsearch.methods.one_shot.cap import Cap, make_cap
+from lrsearch.methods.one_shot.candidates import svd
+from lrsearch.methods.one_shot.cap import DENSE, Cap, Caps, make_caps
+from lrsearch.recipe import Factorization, Recipe
+from tests.methods.zoo import compress, zoo
 
 TABLE = [Candidates(np.array([0.0, 1.0]), np.array([100, 10]), np.array([0, 1]))]
+
+
+def caps(**resources: tuple[float, int, int]) -> Caps:
+    """Resource -> (fraction, total, fixed)."""
+    return Caps(tuple(Cap(resource, *values) for resource, values in resources.items()))
 
 
 def network() -> nn.Module:
@@ -21,7 +30,7 @@ def network() -> nn.Module:
 
 @given(st.floats(1e-9, 1), st.integers(1, 10**12))
 def test_what_is_allowed_never_exceeds_the_fraction_and_misses_it_by_less_than_one(fraction: float, total: int) -> None:
-    allowed = Cap(Budget(params=fraction), total, 0).allowed
+    allowed = Cap("params", fraction, total, 0).allowed
     assert allowed / total <= fraction
     assert allowed > fraction * total * (1 - 1e-15) - 1
 
@@ -30,37 +39,31 @@ def test_what_is_allowed_never_exceeds_the_fraction_and_misses_it_by_less_than_o
 def test_what_no_layer_can_change_is_set_aside(resource: str, fixed: int) -> None:
     model, task = network(), Task(example_input=torch.randn(1, 2, 4, 4))
     layers, _ = find_layers(model, task.example_input)
-    cap = make_cap(model, layers, Budget.model_validate({resource: 0.5}), task)
+    (cap,) = make_caps(model, layers, Budget.model_validate({resource: 0.5}), task).caps
     assert cap.fixed == fixed
     assert cap.total == getattr(count_cost(model, task.example_input), resource)
-
-
-def test_flops_are_two_for_each_multiply_add() -> None:
-    cost = LayerCost(params=3, macs=7)
-    assert Cap(Budget(params=0.5), 10, 0).unit(cost) == 3
-    assert Cap(Budget(flops=0.5), 10, 0).unit(cost) == 14
 
 
 def test_the_smallest_fraction_can_be_asked_for() -> None:
     """The fixed part counts: 20 + 10 of 120."""
     with pytest.raises(BudgetUnreachableError, match=r"budget\.params is 0\.1, but .* is 0\.25$") as caught:
-        Cap(Budget(params=0.1), 120, 20).allocate(TABLE, "max")
-    assert Cap(Budget(params=caught.value.smallest), 120, 20).allocate(TABLE, "max") == [1]
+        caps(params=(0.1, 120, 20)).allocate(TABLE, "max")
+    assert caps(params=(caught.value.smallest, 120, 20)).allocate(TABLE, "max") == [1]
 
 
 @given(st.integers(1, 1000), st.integers(0, 1000))
 def test_the_smallest_fraction_is_reachable_whatever_the_rounding(total: int, fixed: int) -> None:
     total += fixed + 100
     with pytest.raises(BudgetUnreachableError) as caught:
-        Cap(Budget(params=1e-12), total, fixed).allocate(TABLE, "max")
-    assert Cap(Budget(params=caught.value.smallest), total, fixed).allocate(TABLE, "max") == [1]
+        caps(params=(1e-12, total, fixed)).allocate(TABLE, "max")
+    assert caps(params=(caught.value.smallest, total, fixed)).allocate(TABLE, "max") == [1]
 
 
 def test_a_network_that_exceeds_its_budget_after_all_is_not_handed_out() -> None:
     model, task = network(), Task(example_input=torch.randn(1, 2, 4, 4))
-    Cap(Budget(params=1.0), count_cost(model, None).params, 0).verify(model, task)
+    caps(params=(1.0, count_cost(model, None).params, 0)).verify(model, task)
     with pytest.raises(LrsearchError, match="more than the budget"):
-        Cap(Budget(params=1.0), count_cost(model, None).params - 1, 0).verify(model, task)
+        caps(params=(1.0, count_cost(model, None).params - 1, 0)).verify(model, task)
 
 
 def test_flops_cannot_be_verified_without_counting_them() -> None:
@@ -77,4 +80,71 @@ def test_flops_cannot_be_verified_without_counting_them() -> None:
     flops = count_cost(network(), task.example_input).flops
     assert flops is not None
     with pytest.raises(LrsearchError, match="flops, more than the budget"):
-        Cap(Budget(flops=1.0), flops, 0).verify(Doubled(), task)
+        caps(flops=(1.0, flops, 0)).verify(Doubled(), task)
+
+
+TWO = [Candidates(np.array([0.0, 1.0, 1.0]), np.array([[100, 50], [10, 40], [90, 5]]), np.array([0, 1, 1]))]
+
+
+def test_every_resource_out_of_reach_is_told_with_what_it_could_be() -> None:
+    both = caps(params=(0.05, 100, 0), flops=(0.05, 50, 0))
+    with pytest.raises(BudgetUnreachableError) as caught:
+        both.allocate(TWO, "max")
+    assert str(caught.value) == (
+        "budget.params is 0.05 and budget.flops is 0.05, but the smallest fractions this method reaches on this "
+        "network, each alone, are params 0.1, flops 0.1"
+    )
+    assert caught.value.each == (0.1, 0.1)
+    with pytest.raises(BudgetUnreachableError, match=r"^budget\.flops is 0\.05, but .* is 0\.1$") as caught:
+        caps(params=(0.9, 100, 0), flops=(0.05, 50, 0)).allocate(TWO, "max")
+    assert caught.value.smallest == 0.1
+
+
+def test_what_only_fails_together_is_told_so() -> None:
+    with pytest.raises(BudgetUnreachableError, match=r"each alone, are params 0\.1, flops 0\.1"):
+        caps(params=(0.2, 100, 0), flops=(0.2, 50, 0)).allocate(TWO, "max")
+
+
+def latencies(model: nn.Module, per_weight: float) -> LatencyTable:
+    """Layers that take a time for each weight, in a network that takes 1 ms more than they do."""
+    layers, table = find_layers(model)[0], {}
+    for name, shape in layers.items():
+        every = [DENSE, *(svd(0, 1, rank) for rank in range(1, 10, 2))]
+        table[name] = {each: per_weight * layer_cost(shape, each).params for each in every}
+    return LatencyTable(1e-3 + sum(times[DENSE] for times in table.values()), table)
+
+
+def predicted(table: LatencyTable, recipe: Recipe) -> float:
+    """The fraction of the dense time, by the table."""
+    saved = sum(times[DENSE] - times[key(recipe.layers[name])] for name, times in table.layers.items())
+    return 1 - saved / table.network
+
+
+def key(factorization: Factorization) -> Factorization:
+    return DENSE if factorization.kind == "dense" else factorization
+
+
+@pytest.mark.parametrize("method", ["svd_error", "svd"])
+def test_a_budget_in_latency_is_kept_by_the_measured_table(method: str) -> None:
+    model = zoo()
+    table = latencies(nn.Sequential(model.strided, model.hidden, model.dilated), 1e-6)
+    names = dict(zip("012", ("strided", "hidden", "dilated"), strict=True))
+    table = LatencyTable(table.network, {names[old]: times for old, times in table.layers.items()})
+    with pytest.raises(LrsearchError, match=r"budget\.latency needs measured times"):
+        compress(method, {"budget": {"latency": 0.9}}, zoo())
+    for fraction in (0.9, 0.75):
+        recipe = compress(method, {"budget": {"latency": fraction}}, zoo(), Task(latencies=table)).recipe
+        assert fraction - 0.1 < predicted(table, recipe) <= fraction
+        assert {name for name, each in recipe.layers.items() if each.kind != "dense"} <= set(table.layers)
+        assert all(key(recipe.layers[name]) in times for name, times in table.layers.items())
+    both = compress(method, {"budget": {"latency": 0.9, "params": 0.8}}, zoo(), Task(latencies=table))
+    assert predicted(table, both.recipe) <= 0.9
+    assert count_cost(both.model, None).params <= 0.8 * count_cost(zoo(), None).params
+
+
+def test_what_is_not_faster_is_no_candidate_under_a_budget_in_latency() -> None:
+    slow = {DENSE: 1e-3, svd(0, 1, 1): 2e-3, svd(0, 1, 2): 1e-3}
+    made = make_caps(
+        network(), find_layers(network())[0], Budget(latency=1), Task(latencies=LatencyTable(1, {"0": slow}))
+    )
+    assert made.latencies == {"0": {DENSE: 10**9}}

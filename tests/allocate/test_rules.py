@@ -7,6 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lrsearch.allocate import Candidates, Rule, allocate, alternation
+from lrsearch.allocate.rules import make_solver
 from lrsearch.errors import BudgetUnreachableError
 
 RULES: tuple[Rule, ...] = ("max", "sum", "constant", "alternating")
@@ -146,7 +147,7 @@ def test_alternation_falls_from_round_to_round_within_the_cap(
 ) -> None:
     layers, cap = problem
     start = [data.draw(st.sampled_from(sorted(set(layer.groups.tolist())))) for layer in layers]
-    rounds = list(alternation(layers, cap, start))
+    rounds = list(alternation(make_solver(layers, cap), start))
     assert rounds
     for largest, choice in rounds:
         assert cost(layers, choice) <= cap
@@ -158,7 +159,7 @@ def test_alternation_can_stop_short_of_the_optimum() -> None:
     """From three subspaces the two layers block each other: neither gains by moving alone."""
     rows = [(0.0, 9, 0), (0.9, 1, 1), (0.2, 4, 1), (0.5, 3, 2), (0.4, 5, 2)]
     layers = [candidates(rows), candidates(rows)]
-    stuck = list(alternation(layers, 8, [2, 2]))
+    stuck = list(alternation(make_solver(layers, 8), [2, 2]))
     assert stuck[-1][0] > max(errors(layers, run(layers, 8, "max")))
 
 
