@@ -34,6 +34,7 @@ app = typer.Typer(
 
 
 Format = Literal["table", "json"]
+ExportFormat = Literal["torch", "exported-program", "onnx"]
 FrontFormat = Literal["table", "json", "csv"]
 SplitName = Literal["train", "calibration", "validation", "test"]
 Storage = Annotated[str, typer.Option(help="Folder that holds the sweeps.", metavar="URI")]
@@ -259,6 +260,26 @@ def measure(
             }
         )
     )
+
+
+@app.command()
+def export(
+    target: Annotated[
+        str,
+        typer.Argument(help="NAME:TRIAL, NAME for the front's knee, or a folder.", metavar="NETWORK"),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder (torch) or file to write.")],
+    format: Annotated[ExportFormat, typer.Option(help="How to write it.")] = "torch",
+    shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write a compressed network so that it loads without lrsearch."""
+    from lrsearch import sweeps
+    from lrsearch.workbench import export_folder
+
+    folder = sweeps.find_network(target, storage)
+    difference = export_folder(folder, out, format, parse_shape(shape))
+    print(f"wrote {out}: {folder} with batch norm folded, outputs equal to {difference:.0e}")
 
 
 @app.command()

@@ -92,6 +92,22 @@ def mark_front(records: Sequence[TrialRecord], objectives: Mapping[str, str], co
         record.pareto = front.get(id(record), False)
 
 
+def knee(front: Sequence[TrialRecord], objectives: Mapping[str, str]) -> TrialRecord:
+    """The member of a front that comes nearest to the best of everything.
+
+    The distance is Euclidean, each objective scaled to the range it has on the front.
+
+    Args:
+        front: one record at least, every objective known.
+        objectives: metric name -> ``"max"`` or ``"min"``.
+    """
+    values = np.array([[getattr(record, name) for name in objectives] for record in front], dtype=float)
+    best = np.where([way == "max" for way in objectives.values()], values.max(axis=0), values.min(axis=0))
+    span = np.ptp(values, axis=0)
+    shortfall = np.abs(values - best) / np.where(span > 0, span, 1.0)
+    return front[int(np.square(shortfall).sum(axis=1).argmin())]
+
+
 _GAINS: dict[str, Callable[[float, DenseRecord], float]] = {
     "accuracy": lambda value, dense: value / 100,
     "accuracy_drop": lambda value, dense: (dense.accuracy - value) / 100,

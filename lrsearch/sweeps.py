@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
-from lrsearch.front import gain, hypervolume, mark_front
+from lrsearch.front import gain, hypervolume, knee, mark_front
 from lrsearch.observer import SweepObserver
 from lrsearch.record import DIRECTIONS, TESTED, DenseRecord, TrialRecord
 from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sweep_names
@@ -157,6 +157,27 @@ def load_front(
         objectives=dict(chosen),
         planned=space["search"]["trials"],
     )
+
+
+def find_network(target: str, storage: str = DEFAULT_STORAGE) -> Path:
+    """The folder of a compressed network: one itself, or that of ``NAME:TRIAL``, or of the knee of ``NAME``'s front.
+
+    Raises:
+        LrsearchError: there is no such folder, sweep or trial, or the trial left no network.
+    """
+    from lrsearch.persistence import RECIPE  # imports PyTorch, which reading results does not need
+
+    if (Path(target) / RECIPE).exists():
+        return Path(target)
+    name, _, number = target.partition(":")
+    results = load_front(name, storage)
+    complete = {str(trial.number): trial for trial in results.trials if trial.state == "complete"}
+    if number and number not in complete:
+        raise LrsearchError(f"sweep {name!r} has no complete trial {number!r}, expected one of {', '.join(complete)}")
+    if not number and not results.front:
+        raise LrsearchError(f"sweep {name!r} has no front yet, expected at least one complete trial")
+    trial = complete[number] if number else knee(results.front, results.objectives)
+    return results.folder / "trials" / str(trial.number)
 
 
 def status(name: str, storage: str = DEFAULT_STORAGE) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         metrics = _measured(spec, folder, compressed, dense, splits, gate, compress_seconds)
         yield Report("measure", 1, 1, metrics)
         yield from _retrain(spec, folder, compressed, dense, splits, gate)
-        result = _result(spec, folder, metrics)
+        result = _result(spec, folder, metrics, splits)
         write_result(folder, result)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     yield Report("done", 1, 1, result["metrics"])
@@ -231,7 +231,7 @@ def _retrain(
     save_compressed(compressed.model.eval(), compressed.recipe, folder)
 
 
-def _result(spec: TrialSpec, folder: Path, measured: dict[str, float]) -> dict[str, Any]:
+def _result(spec: TrialSpec, folder: Path, measured: dict[str, float], splits: Splits) -> dict[str, Any]:
     history = [asdict(epoch) for epoch in read_history(folder / CHECKPOINT)] if spec.retrain["epochs"] else []
     metrics = dict(measured)
     if history:
@@ -244,6 +244,7 @@ def _result(spec: TrialSpec, folder: Path, measured: dict[str, float]) -> dict[s
         "reason": None,
         "metrics": metrics,
         "epochs": history,
+        "input_shape": list(splits.example_input().shape[1:]),
         "provenance": provenance(spec),
     }
 

@@ -14,12 +14,15 @@ from lrsearch.compression import compress, size_metrics
 from lrsearch.data import SplitName, load_data
 from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput
 from lrsearch.errors import LrsearchError
+from lrsearch.export import ExportFormat, export_network
+from lrsearch.files import read_json
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.models import build_model, input_shape
 from lrsearch.persistence import RECIPE, rebuild
 from lrsearch.recipe import Recipe
+from lrsearch.trial import RESULT
 
 REPORT = "report.json"
 DEVICE = torch.device("cpu")
@@ -117,10 +120,28 @@ def evaluate_folder(folder: Path, data: Mapping[str, Any], split: SplitName) -> 
     return evaluate(rebuild(folder), splits.batches(split, EVALUATION_BATCH), DEVICE, DeviceGate(DEVICE))
 
 
+def export_folder(folder: Path, out: Path, format: ExportFormat, input_shape: tuple[int, ...] | None = None) -> float:
+    """Write the compressed network in a folder in a form that loads without lrsearch; see ``export_network``.
+
+    Raises:
+        LrsearchError: the folder cannot be read, no input shape is known, or the format cannot hold the network.
+    """
+    recipe = Recipe.load(folder / RECIPE)
+    architecture = recipe.architecture or {}
+    name = architecture.get("name", "A network")
+    example = _example(architecture, input_shape or _reported_shape(folder))
+    if example is None:
+        raise LrsearchError(f"the input shape of {name!r} is not known, expected --input such as 3,224,224")
+    return export_network(rebuild(folder), example, out, format, f"{name} compressed by {recipe.method}")
+
+
 def _reported_shape(folder: Path) -> tuple[int, ...] | None:
-    path = folder / REPORT
-    shape = json.loads(path.read_text()).get("input_shape") if path.exists() else None
-    return tuple(shape) if shape else None
+    """What `compress` or a trial noted of its inputs."""
+    for name in (REPORT, RESULT):
+        report = read_json(folder / name, "give --input instead") or {}
+        if shape := report.get("input_shape"):
+            return tuple(shape)
+    return None
 
 
 def _example(model: Mapping[str, Any], shape: tuple[int, ...] | None) -> Tensor | None:

@@ -175,6 +175,21 @@ def test_compress_measure_evaluate(tmp_path):
     assert evaluated["accuracy"] == pytest.approx(report["accuracy"])
 
 
+def test_export_loads_where_lrsearch_is_not_installed(tmp_path):
+    model = "{name: digits_mlp, width: 16}"
+    lrsearch("compress", "--model", model, "--budget", "params=0.5", "--out", "o", cwd=tmp_path)
+
+    done = lrsearch("export", "o", "--out", "plain", cwd=tmp_path)
+
+    assert done.returncode == 0 and "wrote plain" in done.stdout, done.stderr
+    program = (
+        "import sys; sys.modules['lrsearch'] = None; import torch; from model import load;"
+        "print(load()(torch.zeros(3, 1, 8, 8)).shape)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "plain", capture_output=True, text=True)
+    assert run.stdout.strip() == "torch.Size([3, 10])", run.stderr
+
+
 def test_measure_of_a_named_model(tmp_path):
     measured = json.loads(lrsearch("measure", "--model", "digits_mlp", "--format", "json", cwd=tmp_path).stdout)
 
@@ -237,6 +252,8 @@ WRONG = {
         ["compress", "--model", "digits_mlp", "--weights", "space.yaml", "--out", "o"],
         ["space.yaml"],
     ),
+    "export of an unknown trial": (["export", "sim:99", "--out", "o"], ["'99'", "expected one of"]),
+    "export of an unknown sweep": (["export", "nothing", "--out", "o"], ["'nothing'"]),
     "folder without recipe": (["measure", "."], ["recipe.json"]),
     "nothing to measure": (["measure"], ["--model"]),
 }

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrsearch.front import gain, hypervolume, is_feasible, mark_front, pareto_mask
+from lrsearch.front import gain, hypervolume, is_feasible, knee, mark_front, pareto_mask
 from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
 
 DENSE = DenseRecord(params=1000, flops=20_000, accuracy=98.0, test_accuracy=97.5, throughput=500.0, seconds=9.0)
@@ -148,3 +148,16 @@ def test_front_is_drawn_from_complete_feasible_measured_trials():
     ]
     mark_front(records, {"accuracy": "max", "flops": "min"}, {"accuracy_drop": 5.0})
     assert [r.number for r in records if r.pareto] == [0, 3, 4]
+
+
+def test_knee_is_nearest_to_the_best_of_everything_in_any_units():
+    points = [(99.0, 1000), (98.5, 300), (90.0, 250), (60.0, 100)]
+    front = [TrialRecord(i, "complete", "svd", accuracy=a, params=p) for i, (a, p) in enumerate(points)]
+    objectives = {"accuracy": "max", "params": "min"}
+
+    assert knee(front, objectives).number == 1
+    assert knee(front, {"params": "min"}).number == 3
+    assert knee(front[:1], objectives).number == 0
+    for record in front:
+        record.params *= 1000
+    assert knee(front, objectives).number == 1

@@ -33,7 +33,7 @@ class GroupedLinear(nn.Module):
         rows = x.reshape(-1, self.groups, self.in_features // self.groups).transpose(0, 1)
         matrices = self.weight.view(self.groups, self.out_features // self.groups, -1)
         mapped = torch.bmm(rows, matrices.transpose(1, 2))
-        return mapped.transpose(0, 1).reshape(*x.shape[:-1], self.out_features)
+        return mapped.transpose(0, 1).reshape(x.shape[:-1] + (self.out_features,))  # noqa: RUF005 - exporters cannot trace unpacking
 
     def extra_repr(self) -> str:
         """Show the sizes when the module is printed."""
