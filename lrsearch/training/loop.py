@@ -22,6 +22,7 @@ from lrsearch.measure.gate import DeviceGate
 from lrsearch.training.checkpoint import Checkpoint, Epoch
 from lrsearch.training.config import TrainingConfig
 from lrsearch.training.optimizer import build_optimizer
+from lrsearch.training.random_state import random_state
 from lrsearch.training.retraining import Retraining
 from lrsearch.training.schedule import learning_rate
 
@@ -70,7 +71,7 @@ def train(
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.monotonic()
         epoch_seed = derived_seed(seed, epoch)
-        with _random_state(epoch_seed, device), _frozen(model, retraining.frozen(epoch)):
+        with random_state(epoch_seed, device), _frozen(model, retraining.frozen(epoch)):
             batches = splits.batches("train", config.batch_size, seed=epoch_seed)
             loss, lr = trainer.run_epoch(batches, epoch)
         accuracy = evaluate(model, splits.batches("validation", config.batch_size), device, gate)
@@ -141,11 +142,3 @@ def _frozen(model: nn.Module, names: Collection[str]) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
-
-
-@contextmanager
-def _random_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators, which dropout draws from, and put them back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
