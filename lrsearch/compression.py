@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from lrsearch.data import Splits
 from lrsearch.errors import LrsearchError
 from lrsearch.measure.cost import Cost, count_cost
+from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
+from lrsearch.measure.latency import LatencyTable
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Loader, Progress, Task
 from lrsearch.persistence import save_compressed
@@ -55,6 +57,7 @@ def compress(
     example_input: Tensor | None = None,
     architecture: Mapping[str, Any] | None = None,
     seed: int = 0,
+    deployment: Deployment | None = None,
     **hyperparameters: Any,
 ) -> Compression:
     """Compress any network with one method, without retraining; ``model`` stays untouched.
@@ -68,6 +71,7 @@ def compress(
         example_input: a batch of one input, for counting FLOPs; by default taken from ``data``.
         architecture: the model entry of a space file, kept in the recipe so that it rebuilds without ``model``.
         seed: seeds every random choice of the method.
+        deployment: batch size, precision and layout in which methods that go by time measure it.
         **hyperparameters: the method's own.
 
     Raises:
@@ -82,6 +86,7 @@ def compress(
         example_input=example_input,
         architecture=dict(architecture) if architecture else None,
         seed=seed,
+        latency=LatencyTable(deployment),
     )
     steps = compress_steps(model, method, values, task)
     compressed = drain(steps)
@@ -132,6 +137,7 @@ def make_task(
     architecture: dict[str, Any] | None = None,
     seed: int = 0,
     checkpoint: Path | None = None,
+    latency: LatencyTable | None = None,
 ) -> Task:
     """The task of a network and its data, on the network's device."""
     parameter = next(model.parameters(), None)
@@ -141,6 +147,7 @@ def make_task(
         generator=torch.Generator().manual_seed(seed),
         architecture=architecture,
         checkpoint=checkpoint,
+        latency=latency or LatencyTable(),
     )
     if isinstance(data, Splits):
         task = replace(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from lrsearch.errors import LrsearchError
 from lrsearch.files import write_json
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
+from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.throughput import Throughput, measure_throughput
 from lrsearch.models import build_model
@@ -35,7 +36,7 @@ class Workplace:
 
     device: str = "cpu"
     threads: int = 1
-    batch_size: int = 64
+    deployment: Deployment = field(default_factory=Deployment)
     seconds: float = 1.0
 
 
@@ -126,10 +127,11 @@ def _measure(model: nn.Module, splits: Splits, spec: DenseSpec, gate: DeviceGate
 def compare_throughput(
     model: nn.Module, dense: nn.Module, example: Tensor, workplace: Workplace, gate: DeviceGate
 ) -> Throughput:
-    """Measure a network beside the dense one, alone on the device; the values of ``example`` do not matter."""
-    inputs = example.expand(workplace.batch_size, *example.shape[1:]).contiguous()
+    """Measure a network beside the dense one, both as deployed, alone on the device."""
+    deployment = workplace.deployment
+    networks = deployment.network(model), deployment.network(dense)
     with gate.measurement():
-        return measure_throughput(model, dense, inputs, seconds=workplace.seconds)
+        return measure_throughput(*networks, deployment.batch(example), seconds=workplace.seconds)
 
 
 def _digest(path: Path) -> str:

@@ -17,6 +17,7 @@ from lrsearch.data import data_names
 from lrsearch.dense import Workplace
 from lrsearch.distributions import Choice, Distribution, is_distribution, parse_distribution
 from lrsearch.errors import LrsearchError
+from lrsearch.measure.deployment import Deployment, Precision
 from lrsearch.methods import load_method, method_names, parse_hyperparameters
 from lrsearch.methods.base import Search
 from lrsearch.models import model_names
@@ -60,6 +61,10 @@ class MeasureConfig(BaseModel):
 
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Images per forward pass."""
+    dtype: Precision = "float32"
+    """Of weights and activations, while time is measured."""
+    channels_last: bool = False
+    """Whether channels are the innermost axis in memory, as convolutions of many processors prefer."""
     seconds: Annotated[float, Field(gt=0, le=2)] = 1.0
     """Time for one measurement, compressed and dense network together; other trials wait that long."""
 
@@ -149,7 +154,7 @@ class Space(BaseModel):
         return Workplace(
             device="cuda" if self.resources.gpus else "cpu",
             threads=max(1, int(self.resources.cpus)),
-            batch_size=self.measure.batch_size,
+            deployment=Deployment(self.measure.batch_size, self.measure.dtype, self.measure.channels_last),
             seconds=self.measure.seconds,
         )
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import platform
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -22,10 +19,11 @@ from lrsearch.compression import compress_steps, make_task, size_metrics
 from lrsearch.data import Splits, load_data
 from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput, load_dense_model, load_dense_record
 from lrsearch.errors import LrsearchError
-from lrsearch.files import read_json, replacing, write_json
+from lrsearch.files import only_process, read_json, replacing, write_json
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import Cost, count_cost
 from lrsearch.measure.gate import DeviceGate
+from lrsearch.measure.latency import LatencyTable
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Progress, Retrains, Task
 from lrsearch.persistence import load_compression, rebuild, save_compressed, save_compression
@@ -67,7 +65,7 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         LrsearchError: a checkpoint is damaged, or the data or model cannot be loaded.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _only_process(folder / "lock"):
+    with only_process(folder / "lock"):  # a worker orphaned by a killed driver may still be finishing
         torch.set_num_threads(spec.workplace.threads)
         started = time.monotonic()
         device, gate = torch.device(spec.workplace.device), DeviceGate(spec.workplace.device)
@@ -131,7 +129,14 @@ def _compressed(
     if finished is not None:
         return replace(finished, model=finished.model.to(spec.workplace.device))
     architecture = {key: value for key, value in spec.model.items() if key != "weights"}
-    task = make_task(dense, splits, architecture=architecture, seed=spec.seed, checkpoint=folder / COMPRESSING)
+    task = make_task(
+        dense,
+        splits,
+        architecture=architecture,
+        seed=spec.seed,
+        checkpoint=folder / COMPRESSING,
+        latency=LatencyTable(spec.workplace.deployment, gate, Path(spec.cache_folder)),
+    )
     statistics = _statistics(spec, dense, task, gate)
     steps = compress_steps(dense, spec.method, spec.hyperparameters, task, statistics, gate)
     compressed = yield from _reports(steps)
@@ -157,7 +162,7 @@ def _statistics(spec: TrialSpec, dense: nn.Module, task: Task, gate: DeviceGate)
     """
     path = Path(spec.cache_folder) / f"{Path(spec.dense_folder).name}-{spec.method}-{__version__}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _only_process(path.with_suffix(".lock")):
+    with only_process(path.with_suffix(".lock")):
         if not path.exists():
             with gate.work():
                 statistics = load_method(spec.method).statistics(dense, task)
@@ -202,6 +207,8 @@ def _measured(
         "compressed_accuracy": accuracy,
         "seconds": compress_seconds + time.monotonic() - started,
     }
+    if "predicted_speedup" in metrics:
+        metrics["predicted_speedup_error"] = 100 * (metrics["predicted_speedup"] / throughput.speedup - 1)
     write_json(folder / MEASURED, metrics)
     return metrics
 
@@ -267,14 +274,3 @@ def provenance(spec: TrialSpec) -> dict[str, Any]:
 def _splits(config: str) -> Splits:
     """The data of a config, kept between the trials of one worker."""
     return load_data(json.loads(config))
-
-
-@contextmanager
-def _only_process(path: Path) -> Iterator[None]:
-    """Wait until no other process holds ``path``: a worker orphaned by a killed driver may still be finishing."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

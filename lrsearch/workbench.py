@@ -18,6 +18,7 @@ from lrsearch.export import ExportFormat, export_network
 from lrsearch.files import read_json
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
+from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.models import build_model, input_shape
 from lrsearch.persistence import RECIPE, rebuild
@@ -97,7 +98,8 @@ def measure_network(
             f"the input shape of {architecture['name']!r} is not known, expected --input such as 3,224,224"
         )
     small, full = count_cost(network, example), count_cost(dense, example)
-    speed = compare_throughput(network, dense, example, Workplace(batch_size=batch_size), DeviceGate(DEVICE))
+    workplace = Workplace(deployment=Deployment(batch_size=batch_size))
+    speed = compare_throughput(network, dense, example, workplace, DeviceGate(DEVICE))
     return {
         **size_metrics(full, small),
         "throughput": speed.images_per_second,

@@ -11,6 +11,7 @@ from lrsearch import rebuild
 from lrsearch.dense import DenseSpec, Workplace, load_dense_model, prepare_dense
 from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedError
 from lrsearch.measure.cost import count_cost
+from lrsearch.measure.deployment import Deployment
 from lrsearch.methods.alds import Alds
 from lrsearch.recipe import Recipe
 from lrsearch.training import Retraining, TrainingConfig, read_history
@@ -18,7 +19,7 @@ from lrsearch.trial import TrialSpec, evaluate_test, failure_reason, read_result
 
 MODEL = {"name": "digits_resnet", "width": 8}
 DATA = {"name": "digits"}
-HERE = Workplace(batch_size=16, seconds=0.1)
+HERE = Workplace(deployment=Deployment(batch_size=16), seconds=0.1)
 
 
 @pytest.fixture(scope="module")

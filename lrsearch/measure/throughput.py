@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from lrsearch.measure.allocator import freed_memory_kept
+from lrsearch.measure.interleave import interleaved
 from lrsearch.measure.modes import evaluation_mode
 
 _BLOCK_SECONDS = 0.005
@@ -39,9 +38,7 @@ class Throughput:
 def measure_throughput(model: nn.Module, dense: nn.Module, inputs: Tensor, *, seconds: float = 2.0) -> Throughput:
     """Measure how many images per second each of two networks classifies.
 
-    After a warm-up, short blocks of forward passes of the two alternate, in random order within each pair: a
-    disturbance that outlasts a block hits both, one that does not hits few pairs, and the medians ignore it.
-    The number of threads is the caller's; hold ``DeviceGate.measurement`` meanwhile.
+    Blocks of forward passes of the two alternate, as ``interleaved`` says.
 
     Args:
         model: the network, on the device of ``inputs``; measured in eval mode, left in its own.
@@ -49,56 +46,24 @@ def measure_throughput(model: nn.Module, dense: nn.Module, inputs: Tensor, *, se
         inputs: one batch, as deployed.
         seconds: wall time of the measurement; more only where five pairs of single passes take longer.
     """
-    started = time.perf_counter()
-    clock = _cuda_block if inputs.is_cuda else _cpu_block
-    order = random.Random(0)  # noqa: S311 - decides an order, guards no secret
-    with evaluation_mode(model, dense), torch.inference_mode(), freed_memory_kept():
-        passes = {}
-        for network in (model, dense):
-            passes[network] = _warm_up(network, inputs, clock, seconds * _WARM_UP_SHARE)
-        times: list[tuple[float, float]] = []
-        while len(times) < _FEWEST_PAIRS or time.perf_counter() - started < seconds:
-            pair = [model, dense]
-            swapped = order.random() < 0.5
-            if swapped:
-                pair.reverse()
-            first, second = (clock(network, inputs, passes[network]) / passes[network] for network in pair)
-            times.append((second, first) if swapped else (first, second))
-    ratios = [dense_time / model_time for model_time, dense_time in times]
-    speedup = median(ratios)
+    with evaluation_mode(model, dense), torch.inference_mode():
+        times = interleaved(
+            [partial(model, inputs), partial(dense, inputs)],
+            inputs.device,
+            block_seconds=_BLOCK_SECONDS,
+            warm_up=seconds * _WARM_UP_SHARE,
+            rounds=_FEWEST_PAIRS,
+            seconds=seconds,
+        )
+    return _throughput(len(inputs), times)
+
+
+def _throughput(images: int, times: npt.NDArray[np.float64]) -> Throughput:
+    ratios = times[:, 1] / times[:, 0]
+    speedup = np.median(ratios)
     return Throughput(
-        images_per_second=len(inputs) / median(model_time for model_time, _ in times),
-        dense_images_per_second=len(inputs) / median(dense_time for _, dense_time in times),
-        speedup=speedup,
-        spread=median(abs(ratio - speedup) for ratio in ratios),
+        images_per_second=float(images / np.median(times[:, 0])),
+        dense_images_per_second=float(images / np.median(times[:, 1])),
+        speedup=float(speedup),
+        spread=float(np.median(abs(ratios - speedup))),
     )
-
-
-def _warm_up(network: nn.Module, inputs: Tensor, clock: Callable[..., float], seconds: float) -> int:
-    """Run the network for a while; returns how many passes make a block."""
-    started = time.perf_counter()
-    fastest = float("inf")
-    while True:
-        fastest = min(fastest, clock(network, inputs, 1))
-        if time.perf_counter() - started >= seconds:
-            return max(1, round(_BLOCK_SECONDS / fastest))
-
-
-def _cpu_block(network: nn.Module, inputs: Tensor, passes: int) -> float:
-    """Seconds that a number of forward passes take."""
-    started = time.perf_counter()
-    for _ in range(passes):
-        network(inputs)
-    return time.perf_counter() - started
-
-
-def _cuda_block(network: nn.Module, inputs: Tensor, passes: int) -> float:
-    """Seconds between two events on the GPU's own clock, with a number of forward passes between them."""
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-    start.record()
-    for _ in range(passes):
-        network(inputs)
-    end.record()
-    end.synchronize()
-    milliseconds: float = start.elapsed_time(end)
-    return milliseconds / 1000

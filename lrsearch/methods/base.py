@@ -84,10 +84,10 @@ class Task:
     checkpoint: Path | None = None
     """Where a long compression keeps what it needs to go on after its process was killed, atomically and readable
     with ``weights_only``: run again, it must end as if it had never stopped. The caller deletes it afterwards."""
-    latencies: LatencyTable | None = None
-    """What a budget in latency is reckoned with."""
     architecture: dict[str, Any] | None = None
     """Goes into the recipe."""
+    latency: LatencyTable = field(default_factory=LatencyTable)
+    """What layers take on ``device``, measured as the network is deployed; the trials of a sweep share it."""
 
 
 class Progress(NamedTuple):

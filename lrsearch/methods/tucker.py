@@ -7,21 +7,25 @@ is made ``alpha`` times smaller; with a budget, the alpha that the budget allows
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from lrsearch.allocate import Candidates
 from lrsearch.distributions import Uniform
 from lrsearch.factorize import LayerShape, factorize_layer, find_layers, layer_cost
 from lrsearch.factorize.stages import max_rank, max_tucker_ranks
 from lrsearch.methods import base
 from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
 from lrsearch.methods.one_shot.apply import apply
-from lrsearch.methods.one_shot.candidates import NOT_SMALLER, Family, LayerTable, is_smaller, sizes, svd
-from lrsearch.methods.one_shot.cap import DENSE, Caps, make_caps
+from lrsearch.methods.one_shot.candidates import NOT_SMALLER, Family, is_smaller, sizes, svd
+from lrsearch.methods.one_shot.cap import Caps
+from lrsearch.methods.one_shot.timed import DENSE, TimedLayers, near
+from lrsearch.methods.one_shot.within_budget import compress_within
 from lrsearch.recipe import Factorization
 
 _ALPHA = 2.0
@@ -42,11 +46,16 @@ class TuckerHyperparameters(base.Hyperparameters):
     """Whether the last Linear layer is decomposed too; in a network of few classes its rank becomes tiny."""
     refine: bool = False
     """Improve each Tucker decomposition by alternating least squares (higher-order orthogonal iteration)."""
+    optimise_ranks: bool = False
+    """Move each rank to one near it that suits the device, and leave layers dense that do not become faster, by time
+    measured; with ``alpha`` only, for a budget could then not be kept."""
 
     @model_validator(mode="after")
     def _one_size(self) -> TuckerHyperparameters:
         if self.alpha is not None and self.budget is not None:
             raise ValueError("expected alpha or budget, got both")
+        if self.optimise_ranks and self.budget is not None:
+            raise ValueError("expected optimise_ranks with alpha, got it with a budget")
         return self
 
 
@@ -72,23 +81,27 @@ class Tucker:
             dense |= _left_out(model, layers, nn.Conv2d, 0, "it is the stem, the network's first convolution")
         if not hyperparameters.classifier:
             dense |= _left_out(model, layers, nn.Linear, -1, "it is the classifier, the network's last Linear layer")
-        layers = {name: shape for name, shape in layers.items() if name not in dense}
-        beta = hyperparameters.beta
-        caps = None
-        if hyperparameters.budget is None:
-            alpha = hyperparameters.alpha or _ALPHA
-            chosen = {name: vanilla(shape, alpha, beta) for name, shape in layers.items()}
-        else:
-            caps = make_caps(model, layers, hyperparameters.budget, task)
-            chosen = _within_budget(layers, caps, beta)
+        beta, budget = hyperparameters.beta, hyperparameters.budget
 
         def factorize(_: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
             return factorize_layer(layer, factorization, refine=hyperparameters.refine)
 
+        def families(_: str, shape: LayerShape) -> list[Family]:
+            return [_family(shape, beta)]
+
+        if budget is not None:
+            # The smallest common alpha that the budget allows, then single layers' next ranks that fit; alpha is here
+            # how many times less a layer has of what the budget is in.
+            return (yield from compress_within(model, task, "tucker", budget, families, _alike, factorize, dense))
+        alpha = hyperparameters.alpha or _ALPHA
+        chosen = {name: vanilla(shape, alpha, beta) for name, shape in layers.items() if name not in dense}
+        metrics = {}
+        if hyperparameters.optimise_ranks:
+            timed = TimedLayers(model, {name: layers[name] for name in chosen}, task, "optimise_ranks")
+            chosen = {name: _faster(timed, name, layers[name], each, beta) for name, each in chosen.items()}
+            metrics = {"predicted_speedup": timed.predicted_speedup(chosen)}
         compressed = yield from apply(model, task, "tucker", chosen, dense, factorize=factorize)
-        if caps is not None:
-            caps.verify(compressed.model, task)
-        return compressed
+        return replace(compressed, metrics=metrics)
 
 
 def vanilla(shape: LayerShape, alpha: float, beta: float = 1.0) -> Factorization:
@@ -120,14 +133,20 @@ def _max_rank(shape: LayerShape) -> int:
     return max_rank(shape, 0, 1) if shape.kernel == (1, 1) else max_tucker_ranks(shape)[0]
 
 
-def _within_budget(layers: Mapping[str, LayerShape], caps: Caps, beta: float) -> dict[str, Factorization]:
-    """The ranks of the smallest common alpha that the budget allows, then single layers' next ranks that fit.
+def _alike(caps: Caps, layers: Sequence[Candidates]) -> list[int]:
+    return caps.allocate(layers, "constant")
 
-    Alpha is here how many times less a layer has of what the budget is in.
-    """
-    tables = {name: LayerTable(name, shape, [_family(shape, beta)], caps) for name, shape in layers.items()}
-    chosen = caps.allocate([table.candidates for table in tables.values()], "constant")
-    return {name: table.factorization(index) for (name, table), index in zip(tables.items(), chosen, strict=True)}
+
+def _faster(timed: TimedLayers, name: str, shape: LayerShape, wanted: Factorization, beta: float) -> Factorization:
+    """A rank near the wanted one that runs fast on this device, or dense."""
+    if wanted.kind == "dense":
+        return wanted
+    dense, members = layer_cost(shape, DENSE), {wanted.ranks[0]: wanted}
+    for rank in near(wanted.ranks[0], timed.tile, _max_rank(shape)):
+        member = _of_rank(shape, rank, beta)
+        if is_smaller(layer_cost(shape, member), dense):
+            members[rank] = member
+    return timed.faster(name, wanted.ranks[0], members)
 
 
 def _family(shape: LayerShape, beta: float) -> Family:

@@ -147,3 +147,25 @@ def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None
     (tmp_path / "file").touch()
     with pytest.raises(LrsearchError, match=r"file/locks .*Not a directory"):
         DeviceGate("cpu", tmp_path / "file" / "locks")
+
+
+def test_measuring_within_work_holds_the_device_alone_and_work_goes_on_afterwards(tmp_path: Path, run: start) -> None:
+    leave = context.Event()
+    entered, begin = ([context.Event(), context.Event()] for _ in range(2))
+    for kind, event, signal in zip(("work", "measurement"), entered, begin, strict=True):
+        run(hold_after, signal, tmp_path, kind, event, leave)  # here, for a fork inside would inherit the lock
+    gate = DeviceGate("cpu", tmp_path)
+    with gate.work():
+        with gate.measurement():
+            begin[0].set()
+            assert not entered[0].wait(MOMENT)
+        assert entered[0].wait(PATIENCE)
+        leave.set()
+        begin[1].set()
+        assert not entered[1].wait(MOMENT)
+    assert entered[1].wait(PATIENCE)
+
+
+def hold_after(signal: Event, folder: Path, kind: str, entered: Event, leave: Event) -> None:
+    signal.wait()
+    hold(folder, kind, entered, leave)

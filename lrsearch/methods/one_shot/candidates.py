@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,15 @@ from torch import Tensor
 
 from lrsearch.allocate import Candidates
 from lrsearch.factorize import LayerCost, LayerShape, layer_cost
-from lrsearch.methods.one_shot.cap import DENSE, Caps
+from lrsearch.methods.one_shot.cap import Caps
 from lrsearch.methods.one_shot.errors import ErrorMeasure
+from lrsearch.methods.one_shot.timed import DENSE, isotonic
 from lrsearch.recipe import Factorization
 
 NOT_SMALLER = "no factorization makes it smaller"
+_TIMED = 10
+"""How many ranks of a family are timed where time counts."""
+_VECTOR = 16
 CHOSEN = "the budget leaves it dense"
 
 
@@ -48,8 +53,8 @@ class LayerTable:
             costs,
             np.concatenate([[0], *(np.full(len(family.errors), family.subspaces) for family in families)]),
         )
-        if caps.latencies is not None:
-            self._restrict(caps.latencies.get(name, {}))
+        if caps.timed is not None:
+            self._restrict(name, families, caps)
 
     def factorization(self, index: int) -> Factorization:
         """The factorization behind a candidate; a dense one says why."""
@@ -58,15 +63,29 @@ class LayerTable:
         family, place = self._members[index - 1]
         return family.member(place)
 
-    def _restrict(self, latencies: Mapping[Factorization, int]) -> None:
-        """Leave the candidates whose time is known, with that time as the last of their costs."""
-        times = [latencies.get(family.member(place)) for family, place in self._members]
-        kept = [index for index, time in enumerate(times) if time is not None]
-        self._members = [self._members[index] for index in kept]
-        column = np.array([latencies.get(DENSE, 0), *(times[index] for index in kept)])
-        rows, whole = [0, *(index + 1 for index in kept)], self.candidates
-        costs = np.column_stack([whole.costs[rows], column])
+    def _restrict(self, name: str, families: Sequence[Family], caps: Caps) -> None:
+        """Leave a few members of each family, those that are faster than the dense layer, time their last cost."""
+        dense = caps.latencies(name, [DENSE])[0]
+        rows, times = [0], [dense]
+        for start, family in zip(np.cumsum([1, *(len(each.errors) for each in families)]), families, strict=False):
+            places = spread_ranks(len(family.errors))
+            taken = isotonic(np.array(caps.latencies(name, [family.member(place) for place in places]), dtype=float))
+            faster = [
+                (int(start) + place, math.ceil(time)) for place, time in zip(places, taken, strict=True) if time < dense
+            ]
+            rows += [row for row, _ in faster]
+            times += [time for _, time in faster]
+        self._members = [self._members[row - 1] for row in rows[1:]]
+        whole = self.candidates
+        costs = np.column_stack([whole.costs[rows], times])
         self.candidates = Candidates(whole.errors[rows], costs, whole.groups[rows])
+
+
+def spread_ranks(count: int) -> list[int]:
+    """Indices of some of the ranks 1 to ``count``, evenly apart in ratio, whole vectors of channels if possible."""
+    ranks = {round(rank) for rank in np.geomspace(1, count, _TIMED)} if count else set()
+    whole = {rank // _VECTOR * _VECTOR or rank for rank in ranks}
+    return sorted(rank - 1 for rank in whole)
 
 
 def is_smaller(cost: LayerCost, dense: LayerCost) -> bool:

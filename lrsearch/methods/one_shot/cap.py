@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 
@@ -15,12 +15,11 @@ from lrsearch.allocate import Candidates, Rule, allocate
 from lrsearch.errors import BudgetUnreachableError, LrsearchError
 from lrsearch.factorize import LayerShape, layer_cost
 from lrsearch.measure.cost import count_cost
-from lrsearch.measure.latency import LatencyTable
 from lrsearch.methods.base import Budget, Resource, Task
+from lrsearch.methods.one_shot.timed import DENSE, TimedLayers
 from lrsearch.recipe import Factorization
 
-DENSE = Factorization(kind="dense")
-_PICOSECONDS = 10**12
+_LATENCY_UNITS = 10**12
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Cap:
     Attributes:
         resource: what is capped.
         fraction: of the dense network's cost, that may be kept.
-        total: what the dense network costs: parameters, FLOPs, or picoseconds of latency.
+        total: what the dense network costs: parameters, FLOPs, or 10^12 of latency.
         fixed: the part of it that no layer's factorization changes (biases, batch norm, layers that stay dense).
             Of latency it can be negative, where layers alone take longer than together.
     """
@@ -39,16 +38,19 @@ class Cap:
     fraction: float
     total: int
     fixed: int
+    excess: float = 1.0
+    """How many times costlier networks turned out than the sum of their layers."""
 
     @property
     def allowed(self) -> int:
         """The most that the whole network may cost."""
-        return math.floor(Fraction(self.fraction) * self.total)
+        return math.floor(Fraction(self.fraction) * self.total / Fraction(self.excess))
 
     def reaching(self, cost: int) -> float:
         """The smallest fraction that allows ``cost`` of the layers."""
-        fraction = (self.fixed + cost) / self.total
-        enough = Fraction(fraction) * self.total >= self.fixed + cost
+        needed = (self.fixed + cost) * Fraction(self.excess)
+        fraction = float(needed / self.total)
+        enough = Fraction(fraction) * self.total >= needed
         return fraction if enough else math.nextafter(fraction, math.inf)
 
 
@@ -58,17 +60,32 @@ class Caps:
 
     Attributes:
         caps: one for each resource of the budget.
-        latencies: layer -> factorization -> picoseconds, of what is faster than the dense layer; None where latency
-            is not capped.
+        timed: the layers' times; None where latency is not capped.
     """
 
     caps: tuple[Cap, ...]
-    latencies: Mapping[str, Mapping[Factorization, int]] | None = None
+    timed: TimedLayers | None = None
 
     @cached_property
     def sizes(self) -> list[int]:
         """Which of a layer's sizes are capped: 0 for parameters, 1 for multiply-adds."""
         return [("params", "flops").index(cap.resource) for cap in self.caps if cap.resource != "latency"]
+
+    def latencies(self, name: str, factorizations: Sequence[Factorization]) -> list[int]:
+        """What a layer takes under each factorization, in the unit of the cap."""
+        assert self.timed is not None  # noqa: S101 - asked only where latency is capped
+        return [_units(fraction) for fraction in self.timed.fractions(name, factorizations)]
+
+    def corrected(self, chosen: Mapping[str, Factorization]) -> Caps | None:
+        """Tighter caps where a network with these layers is measured to take longer than allowed; None elsewhere."""
+        if self.timed is None:
+            return None
+        cap = next(cap for cap in self.caps if cap.resource == "latency")
+        measured = self.timed.measured_fraction(chosen)
+        if measured <= cap.fraction:
+            return None
+        tighter = replace(cap, excess=cap.excess * measured / cap.fraction)
+        return replace(self, caps=tuple(tighter if each is cap else each for each in self.caps))
 
     def allocate(
         self,
@@ -120,37 +137,26 @@ def make_caps(model: nn.Module, layers: Mapping[str, LayerShape], budget: Budget
     """Measure the dense network and split its cost into layers and the rest.
 
     Raises:
-        LrsearchError: the budget is in FLOPs and the task has no example input, or in latency without a table.
+        LrsearchError: the budget is in FLOPs or latency and the task has no example input.
     """
     fractions = budget.fractions
     if "flops" in fractions and task.example_input is None:
         raise LrsearchError("budget.flops needs an example input (or data) to count FLOPs with, got none")
-    latencies = _latencies(task.latencies) if "latency" in fractions else None
+    timed = TimedLayers(model, layers, task, "budget.latency") if "latency" in fractions else None
     cost = count_cost(model, task.example_input if "flops" in fractions else None)
     dense = [layer_cost(shape, DENSE) for shape in layers.values()]
     caps = []
     for resource, fraction in fractions.items():
-        if resource == "latency":
-            total = _picoseconds(task.latencies.network) if task.latencies else 0
-            compressible = sum(times[DENSE] for name, times in (latencies or {}).items() if name in layers)
+        if timed is not None and resource == "latency":
+            total, compressible = _units(1), sum(_units(timed.fractions(name, [DENSE])[0]) for name in layers)
         elif resource == "flops":
             total, compressible = cost.flops or 0, sum(2 * (each.macs or 0) for each in dense)
         else:
             total, compressible = cost.params, sum(each.params for each in dense)
         caps.append(Cap(resource, fraction, total, total - compressible))
-    return Caps(tuple(caps), latencies)
+    return Caps(tuple(caps), timed)
 
 
-def _latencies(table: LatencyTable | None) -> dict[str, dict[Factorization, int]]:
-    if table is None:
-        raise LrsearchError("budget.latency needs measured times of the network's layers, got none")
-    found = {}
-    for name, times in table.layers.items():
-        exact = {factorization: _picoseconds(seconds) for factorization, seconds in times.items()}
-        found[name] = {key: time for key, time in exact.items() if key == DENSE or time < exact[DENSE]}
-    return found
-
-
-def _picoseconds(seconds: float) -> int:
-    """Whole numbers, so that sums are exact; rounded up, so that a cap is kept."""
-    return math.ceil(seconds * _PICOSECONDS)
+def _units(fraction: float) -> int:
+    """A fraction of the dense network's time as a whole number, so that sums are exact; rounded up."""
+    return math.ceil(fraction * _LATENCY_UNITS)

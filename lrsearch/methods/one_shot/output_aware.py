@@ -19,8 +19,9 @@ from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.methods.one_shot.activations import observe
 from lrsearch.methods.one_shot.apply import finite_weight
 from lrsearch.methods.one_shot.candidates import Family, sizes, smaller_ranks, svd
-from lrsearch.methods.one_shot.cap import DENSE, Caps
+from lrsearch.methods.one_shot.cap import Caps
 from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, foldings, useful_subspaces
+from lrsearch.methods.one_shot.timed import DENSE
 from lrsearch.methods.one_shot.within_budget import compress_within
 from lrsearch.recipe import Factorization
 

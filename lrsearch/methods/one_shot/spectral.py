@@ -20,8 +20,9 @@ from lrsearch.methods import base
 from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
 from lrsearch.methods.one_shot.apply import finite_weight
 from lrsearch.methods.one_shot.candidates import Family, is_smaller, svd, svd_candidates
-from lrsearch.methods.one_shot.cap import DENSE, Caps
+from lrsearch.methods.one_shot.cap import Caps
 from lrsearch.methods.one_shot.errors import ErrorMeasure, proxy
+from lrsearch.methods.one_shot.timed import DENSE
 from lrsearch.methods.one_shot.within_budget import compress_within
 
 

@@ -5,6 +5,7 @@ from torch import nn
 
 from lrsearch.factorize import Call, LayerShape, find_layers, layer_cost
 from lrsearch.factorize.svd import singular_values
+from lrsearch.methods.base import Task
 from lrsearch.methods.one_shot.candidates import (
     CHOSEN,
     NOT_SMALLER,
@@ -16,7 +17,9 @@ from lrsearch.methods.one_shot.candidates import (
 )
 from lrsearch.methods.one_shot.cap import Cap, Caps
 from lrsearch.methods.one_shot.errors import proxy
+from lrsearch.methods.one_shot.timed import TimedLayers
 from lrsearch.recipe import Factorization
+from tests.methods.one_shot.clockwork import Steps
 
 DENSE = Factorization(kind="dense")
 FLOPS = Caps((Cap("flops", 0.5, 1, 0),))
@@ -105,13 +108,18 @@ def test_several_caps_make_several_columns() -> None:
     assert LayerTable("0", shape, [family], caps).candidates.costs.tolist() == [[30, 240], [11, 88]]
 
 
-def test_only_what_was_measured_competes_where_latency_is_capped() -> None:
-    family = Family(1, np.array([0.5, 0.25]), np.array([[11, 0], [22, 0]]), lambda index: svd(0, 1, index + 1))
-    caps = Caps((Cap("params", 0.5, 1, 0), Cap("latency", 0.5, 1, 0)), {"0": {DENSE: 9, svd(0, 1, 2): 7}})
-    made = LayerTable("0", LayerShape(6, 5), [family], caps)
-    assert made.candidates.costs.tolist() == [[30, 9], [22, 7]]
-    assert made.candidates.errors.tolist() == [0, 0.25]
-    assert made.factorization(1) == svd(0, 1, 2)
-    unknown = LayerTable("other", LayerShape(6, 5), [family], caps)
-    assert unknown.candidates.costs.tolist() == [[30, 0]]
-    assert unknown.factorization(0).reason == NOT_SMALLER
+def test_only_what_is_faster_competes_where_latency_is_capped() -> None:
+    model, example = nn.Sequential(nn.Conv2d(64, 64, 3)), torch.randn(1, 64, 8, 8)
+    layers, _ = find_layers(model, example)
+
+    class Fast(Steps):
+        dense = 40.0
+
+    timed = TimedLayers(model, layers, Task(example_input=example, latency=Fast()), "a test")
+    family = Family(1, 1 / np.arange(1, 61), np.ones((60, 2), dtype=np.int64), lambda index: svd(0, 1, index + 1))
+    made = LayerTable("0", layers["0"], [family], Caps((Cap("latency", 0.5, 1, 0),), timed))
+    found = [made.factorization(index).ranks[0] for index in range(1, len(made.candidates.errors))]
+    assert max(found) == 32 and {16, 32} <= set(found)
+    assert made.candidates.errors.tolist() == [0, *(1 / rank for rank in found)]
+    expected = [0.8, *(0.8 * (16 if rank <= 16 else 32) / 40 for rank in found)]
+    assert made.candidates.costs[:, 0] / 1e12 == pytest.approx(np.array(expected))

@@ -7,14 +7,12 @@ from torch import Tensor, nn
 
 from lrsearch.allocate import Candidates
 from lrsearch.errors import BudgetUnreachableError, LrsearchError
-from lrsearch.factorize import find_layers, layer_cost
+from lrsearch.factorize import find_layers
 from lrsearch.measure.cost import count_cost
-from lrsearch.measure.latency import LatencyTable
 from lrsearch.methods.base import Budget, Task
-from lrsearch.methods.one_shot.candidates import svd
-from lrsearch.methods.one_shot.cap import DENSE, Cap, Caps, make_caps
-from lrsearch.recipe import Factorization, Recipe
-from tests.methods.zoo import compress, zoo
+from lrsearch.methods.one_shot.cap import Cap, Caps, make_caps
+from tests.methods.one_shot.clockwork import PerWeight, predicted
+from tests.methods.zoo import compress, images, zoo
 
 TABLE = [Candidates(np.array([0.0, 1.0]), np.array([100, 10]), np.array([0, 1]))]
 
@@ -105,46 +103,26 @@ def test_what_only_fails_together_is_told_so() -> None:
         caps(params=(0.2, 100, 0), flops=(0.2, 50, 0)).allocate(TWO, "max")
 
 
-def latencies(model: nn.Module, per_weight: float) -> LatencyTable:
-    """Layers that take a time for each weight, in a network that takes 1 ms more than they do."""
-    layers, table = find_layers(model)[0], {}
-    for name, shape in layers.items():
-        every = [DENSE, *(svd(0, 1, rank) for rank in range(1, 10, 2))]
-        table[name] = {each: per_weight * layer_cost(shape, each).params for each in every}
-    return LatencyTable(1e-3 + sum(times[DENSE] for times in table.values()), table)
-
-
-def predicted(table: LatencyTable, recipe: Recipe) -> float:
-    """The fraction of the dense time, by the table."""
-    saved = sum(times[DENSE] - times[key(recipe.layers[name])] for name, times in table.layers.items())
-    return 1 - saved / table.network
-
-
-def key(factorization: Factorization) -> Factorization:
-    return DENSE if factorization.kind == "dense" else factorization
-
-
-@pytest.mark.parametrize("method", ["svd_error", "svd"])
-def test_a_budget_in_latency_is_kept_by_the_measured_table(method: str) -> None:
-    model = zoo()
-    table = latencies(nn.Sequential(model.strided, model.hidden, model.dilated), 1e-6)
-    names = dict(zip("012", ("strided", "hidden", "dilated"), strict=True))
-    table = LatencyTable(table.network, {names[old]: times for old, times in table.layers.items()})
-    with pytest.raises(LrsearchError, match=r"budget\.latency needs measured times"):
-        compress(method, {"budget": {"latency": 0.9}}, zoo())
+@pytest.mark.parametrize("method", ["alds", "svd", "tucker"])
+@pytest.mark.parametrize("overhead", [1.0, 1.1])
+def test_a_budget_in_latency_is_kept_by_measurement(method: str, overhead: float) -> None:
+    """Where a network takes longer than its layers promise, the choice is made again with less."""
     for fraction in (0.9, 0.75):
-        recipe = compress(method, {"budget": {"latency": fraction}}, zoo(), Task(latencies=table)).recipe
-        assert fraction - 0.1 < predicted(table, recipe) <= fraction
-        assert {name for name, each in recipe.layers.items() if each.kind != "dense"} <= set(table.layers)
-        assert all(key(recipe.layers[name]) in times for name, times in table.layers.items())
-    both = compress(method, {"budget": {"latency": 0.9, "params": 0.8}}, zoo(), Task(latencies=table))
-    assert predicted(table, both.recipe) <= 0.9
+        task = Task(example_input=images(), latency=PerWeight(overhead))
+        compressed = compress(method, {"budget": {"latency": fraction}}, zoo(), task)
+        taken = predicted(zoo(), compressed.recipe.layers, images())
+        assert fraction - 0.2 < overhead * taken <= fraction
+        assert compressed.metrics["predicted_speedup"] == pytest.approx(1 / taken)
+    both = compress(method, {"budget": {"latency": 0.9, "params": 0.8}}, zoo(), task)
     assert count_cost(both.model, None).params <= 0.8 * count_cost(zoo(), None).params
+    with pytest.raises(LrsearchError, match=r"budget\.latency needs an example input"):
+        compress(method, {"budget": {"latency": 0.9}}, zoo(), Task())
 
 
-def test_what_is_not_faster_is_no_candidate_under_a_budget_in_latency() -> None:
-    slow = {DENSE: 1e-3, svd(0, 1, 1): 2e-3, svd(0, 1, 2): 1e-3}
-    made = make_caps(
-        network(), find_layers(network())[0], Budget(latency=1), Task(latencies=LatencyTable(1, {"0": slow}))
-    )
-    assert made.latencies == {"0": {DENSE: 10**9}}
+def test_the_smallest_reachable_latency_is_told() -> None:
+    task = Task(example_input=images(), latency=PerWeight())
+    with pytest.raises(BudgetUnreachableError, match=r"budget\.latency is 0\.01, but the smallest") as caught:
+        compress("svd", {"budget": {"latency": 0.01}}, zoo(), task)
+    within = caught.value.smallest * 1.001
+    recipe = compress("svd", {"budget": {"latency": within}}, zoo(), task).recipe
+    assert predicted(zoo(), recipe.layers, images()) <= within

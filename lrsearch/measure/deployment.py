@@ -1,0 +1,42 @@
+"""How networks run where they are deployed, and so how they are measured."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Precision = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The settings under which time is measured.
+
+    Attributes:
+        batch_size: images of a forward pass.
+        dtype: of weights and activations.
+        channels_last: whether channels are the innermost axis of activations in memory.
+    """
+
+    batch_size: int = 64
+    dtype: Precision = "float32"
+    channels_last: bool = False
+
+    def laid_out(self, values: Tensor) -> Tensor:
+        """Activations or weights in this precision and, those of convolutions, in this layout."""
+        layout = torch.channels_last if self.channels_last and values.dim() == 4 else torch.contiguous_format
+        return values.to(dtype=getattr(torch, self.dtype)).contiguous(memory_format=layout)
+
+    def batch(self, example_input: Tensor) -> Tensor:
+        """A batch as deployed, the same image throughout, for the values do not matter."""
+        return self.laid_out(example_input.expand(self.batch_size, *example_input.shape[1:]))
+
+    def network(self, model: nn.Module) -> nn.Module:
+        """A copy of a network as deployed, in eval mode."""
+        layout = torch.channels_last if self.channels_last else torch.contiguous_format
+        deployed = copy.deepcopy(model).to(getattr(torch, self.dtype)).eval()
+        return deployed.to(memory_format=layout)
