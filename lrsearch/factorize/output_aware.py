@@ -47,14 +47,6 @@ class OutputDecomposition:
         reshaped: Tensor = solution.mT.reshape(solution.shape[1], rank, -1)
         return reshaped
 
-    def approximation(self, rank: int) -> Tensor:
-        """What, the weight that both stages multiply out to: (S, D)."""
-        second, kernels = self.second(rank), self.first[:rank].flatten(1)
-        weight = second.new_zeros(len(second), self.cells.numel())
-        for index, cell in enumerate(self.cells):
-            weight[:, cell] = second[:, :, index] @ kernels
-        return weight
-
 
 def decompose(weight: Tensor, covariance: Tensor, importance: Tensor, scheme: int) -> OutputDecomposition:
     """Decompose one group of a layer for its outputs.
@@ -73,18 +65,33 @@ def decompose(weight: Tensor, covariance: Tensor, importance: Tensor, scheme: in
     flat = weight.flatten(1)
     cells = _cells(weight.shape, scheme)
     first = _first_stage((root @ flat).reshape(weight.shape), covariance, scheme, cells)
-    kernels = first.flatten(1)
-    outputs = torch.stack([kernels @ covariance[cell] for cell in cells], 1).flatten(0, 1)
-    gram = torch.stack([outputs[:, cell] @ kernels.mT for cell in cells], 2).flatten(1)
-    factor = _cholesky(gram)
-    explained = torch.linalg.solve_triangular(factor, outputs @ flat.mT, upper=False)
+    factor, explained = fit_second(first.flatten(1), cells, flat, covariance)
     kept = (explained @ root).square().sum(1).reshape(len(first), -1).sum(1).cumsum(0)
     total = ((root @ flat @ covariance) * (root @ flat)).sum()
     errors = torch.cat([total[None], total - kept]).clamp_min(0)
     return OutputDecomposition(errors, first, cells, factor, explained)
 
 
-def _cholesky(gram: Tensor) -> Tensor:
+def fit_second(kernels: Tensor, cells: Tensor, weight: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
+    """The least-squares fit of the dense output on what the first stage's ``kernels`` (rank, entries) put out.
+
+    Returns:
+        ``factor`` and ``explained`` as in ``OutputDecomposition``.
+    """
+    outputs = torch.stack([kernels @ covariance[cell] for cell in cells], 1).flatten(0, 1)
+    factor = cholesky(torch.stack([outputs[:, cell] @ kernels.mT for cell in cells], 2).flatten(1))
+    return factor, torch.linalg.solve_triangular(factor, outputs @ weight.mT, upper=False)
+
+
+def multiply_out(kernels: Tensor, second: Tensor, cells: Tensor) -> Tensor:
+    """The weight (S, D) of a first stage (rank, entries) and a second (S, rank, cells) behind one another."""
+    weight = second.new_zeros(len(second), cells.numel())
+    for index, cell in enumerate(cells):
+        weight[:, cell] = second[:, :, index] @ kernels
+    return weight
+
+
+def cholesky(gram: Tensor) -> Tensor:
     """Of a matrix that may be singular: with as little added to its diagonal as it takes."""
     level = gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
     identity = torch.eye(len(gram), dtype=gram.dtype)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lrsearch.allocate import Candidates
 from lrsearch.factorize import LayerShape, factorize_layer, find_layers, layer_cost
-from lrsearch.factorize.output_aware import OutputDecomposition, decompose
+from lrsearch.factorize.alternating import refine
+from lrsearch.factorize.output_aware import OutputDecomposition, decompose, multiply_out
 from lrsearch.methods import base
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.methods.one_shot.activations import observe
@@ -135,13 +136,15 @@ class _View:
         """The stages' weights, split evenly between both, and the bias that keeps the mean output."""
         rank = factorization.ranks[0]
         groups = self.groups(factorization.scheme)
-        firsts, seconds = zip(*(_balanced(group.first[:rank], group.second(rank)) for group in groups), strict=True)
+        known = zip(groups, self._weight, self._inputs, self._importance, strict=True)
+        firsts, seconds = zip(*(_balanced(*refine(*each, rank)) for each in known), strict=True)
         owned = firsts[0].shape[2:]
         kernel = self.shape.kernel[0] // owned[0], self.shape.kernel[1] // owned[1]
         weights = torch.cat(firsts), torch.cat(seconds).reshape(-1, rank, *kernel)
         bias = None
         if layer.bias is not None and self._mean is not None:
-            kept = torch.stack([group.approximation(rank) for group in groups])
+            stages = zip(firsts, seconds, groups, strict=True)
+            kept = torch.stack([multiply_out(first.flatten(1), second, group.cells) for first, second, group in stages])
             change = (self._weight.flatten(2) - kept) @ self._mean[:, :, None].double()
             old = layer.get_parameter("bias").detach()
             bias = old + change.flatten().to(old)

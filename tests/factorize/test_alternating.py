@@ -1,0 +1,64 @@
+"""Alternating least squares against the least-squares problems it alternates between, in float64."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from lrsearch.factorize.alternating import refine
+from lrsearch.factorize.output_aware import decompose, multiply_out
+from tests.factorize.test_output_aware import positive, problem
+
+
+def error(change: Tensor, covariance: Tensor, importance: Tensor) -> float:
+    return float(torch.trace(importance @ change @ covariance @ change.mT))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), scheme=st.integers(0, 3), rank=st.integers(1, 4))
+def test_the_output_error_never_rises(seed: int, scheme: int, rank: int) -> None:
+    weight, inputs = problem(seed)
+    covariance, importance = inputs @ inputs.mT, positive(5, seed)
+    made = decompose(weight, covariance, importance, scheme)
+    first, second = refine(made, weight, covariance, importance, rank)
+    assert first.shape == made.first[:rank].shape
+    assert second.shape == made.second(rank).shape
+    refined = multiply_out(first.flatten(1), second, made.cells)
+    after = error(weight.flatten(1) - refined, covariance, importance)
+    assert after <= float(made.errors[rank]) + 1e-9 * float(made.errors[0])
+
+
+@pytest.mark.parametrize("scheme", [1, 2, 3])
+def test_it_ends_where_neither_stage_can_do_better_alone(scheme: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regress the root of H W on everything that one stage can add to it, the other being fixed."""
+    monkeypatch.setattr("lrsearch.factorize.alternating._SWEEPS", 2000)
+    weight, inputs = problem(5)
+    covariance, importance = inputs @ inputs.mT, positive(5, 5)
+    made = decompose(weight, covariance, importance, scheme)
+    first, second = refine(made, weight, covariance, importance, 2)
+    kernels, root = first.flatten(1), torch.linalg.cholesky(importance).mT
+    reached = error(weight.flatten(1) - multiply_out(kernels, second, made.cells), covariance, importance)
+    assert reached < 0.99 * float(made.errors[2])
+
+    def best(parameters: Tensor, of_first: bool) -> float:
+        units = torch.eye(parameters.numel(), dtype=torch.float64).reshape(-1, *parameters.shape)
+        moved = [
+            multiply_out(unit, second, made.cells) if of_first else multiply_out(kernels, unit, made.cells)
+            for unit in units
+        ]
+        features = torch.stack([(root @ each @ inputs).flatten() for each in moved], 1)
+        target = (root @ weight.flatten(1) @ inputs).flatten()
+        residual = target - features @ torch.linalg.lstsq(features, target).solution
+        return float(residual.square().sum())
+
+    assert best(kernels, True) == pytest.approx(reached, rel=1e-6)
+    assert best(second, False) == pytest.approx(reached, rel=1e-6)
+
+
+@pytest.mark.parametrize("scheme", range(4))
+def test_dead_inputs_do_no_harm(scheme: int) -> None:
+    weight, _ = problem(0)
+    nothing, equal = torch.zeros(18, 18, dtype=torch.float64), torch.eye(5, dtype=torch.float64)
+    for stage in refine(decompose(weight, nothing, equal, scheme), weight, nothing, equal, 1):
+        assert bool(torch.isfinite(stage).all())
