@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,13 @@ class Uniform:
     high: float
     log: bool = False
 
+    def contains(self, value: object) -> bool:
+        """Whether it can be drawn."""
+        return _is_number(value) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{'loguniform' if self.log else 'uniform'} [{self.low:g}, {self.high:g}]"
+
 
 @dataclass(frozen=True)
 class IntUniform:
@@ -24,12 +31,26 @@ class IntUniform:
     high: int
     log: bool = False
 
+    def contains(self, value: object) -> bool:
+        """Whether it can be drawn."""
+        return _is_number(value) and value == int(value) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{'logint' if self.log else 'int'} [{self.low}, {self.high}]"
+
 
 @dataclass(frozen=True)
 class Choice:
     """One of the listed values (numbers, strings, booleans)."""
 
     values: tuple[Any, ...]
+
+    def contains(self, value: object) -> bool:
+        """Whether it can be drawn."""
+        return value in self.values
+
+    def __str__(self) -> str:
+        return f"choice {list(self.values)}"
 
 
 Distribution: TypeAlias = Uniform | IntUniform | Choice
@@ -60,7 +81,7 @@ def parse_distribution(value: Mapping[str, Any]) -> Distribution:
             raise ValueError(f"choice expects a list of at least one value, got {arguments!r}")
         return Choice(tuple(arguments))
     is_pair = isinstance(arguments, list) and len(arguments) == 2
-    if not is_pair or not all(isinstance(a, (int, float)) and not isinstance(a, bool) for a in arguments):
+    if not is_pair or not all(_is_number(a) for a in arguments):
         raise ValueError(f"{kind} expects two numbers [low, high], got {arguments!r}")
     low, high = arguments
     log = kind.startswith("log")
@@ -71,3 +92,7 @@ def parse_distribution(value: Mapping[str, Any]) -> Distribution:
             raise ValueError(f"{kind} expects whole numbers, got [{low}, {high}]")
         return IntUniform(int(low), int(high), log)
     return Uniform(float(low), float(high), log)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

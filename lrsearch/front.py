@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from lrsearch.ranks import dominates
 from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
 
 _Points = npt.NDArray[np.float64]
@@ -70,6 +71,17 @@ def is_feasible(record: TrialRecord, constraints: Mapping[str, float]) -> bool:
     return all(_keeps(_finite(getattr(record, name)), name, bound) for name, bound in constraints.items())
 
 
+def broken_bound(metrics: Mapping[str, float], constraints: Mapping[str, float]) -> str | None:
+    """The first bound that metrics known so far break, as a sentence; unknown metrics break none."""
+    for name, bound in constraints.items():
+        value = metrics.get(name)
+        if value is not None and not _keeps(_finite(value), name, bound):
+            return (
+                f"{name} is {value:.6g}, {'above' if DIRECTIONS[name] == 'min' else 'below'} its bound of {bound:.6g}"
+            )
+    return None
+
+
 def mark_front(records: Sequence[TrialRecord], objectives: Mapping[str, str], constraints: Mapping[str, float]) -> None:
     """Set ``pareto`` of each record: non-dominated among the complete, feasible trials.
 
@@ -80,14 +92,8 @@ def mark_front(records: Sequence[TrialRecord], objectives: Mapping[str, str], co
         objectives: metric name -> ``"max"`` or ``"min"``.
         constraints: metric name -> bound, see ``is_feasible``.
     """
-    candidates = [record for record in records if record.state == "complete" and is_feasible(record, constraints)]
-    points = {
-        id(record): point
-        for record in candidates
-        if (point := [getattr(record, name) for name in objectives])
-        and all(_finite(value) is not None for value in point)
-    }
-    front = dict(zip(points, pareto_mask(list(points.values()), list(objectives.values())), strict=True))
+    points = {id(record): point for record in records if (point := _point(record, objectives, constraints))}
+    front = dict(zip(points, pareto_mask(list(points.values()), ["max"] * len(objectives)), strict=True))
     for record in records:
         record.pareto = front.get(id(record), False)
 
@@ -106,6 +112,59 @@ def knee(front: Sequence[TrialRecord], objectives: Mapping[str, str]) -> TrialRe
     span = np.ptp(values, axis=0)
     shortfall = np.abs(values - best) / np.where(span > 0, span, 1.0)
     return front[int(np.square(shortfall).sum(axis=1).argmin())]
+
+
+class Front:
+    """The front of a sweep while its trials come in, one at a time.
+
+    Attributes:
+        members: the records on the front; ``pareto`` is set on them, and cleared when they leave.
+        hypervolume: what they dominate, in dimensionless gains over the dense network.
+    """
+
+    def __init__(self, objectives: Mapping[str, str], constraints: Mapping[str, float], dense: DenseRecord) -> None:
+        """Start empty; the arguments are those of ``mark_front`` and ``gain``."""
+        self.members: list[TrialRecord] = []
+        self.hypervolume = 0.0
+        self._objectives, self._constraints, self._dense = objectives, constraints, dense
+        self._points = np.empty((0, len(objectives)))
+        self._gains = np.empty((0, len(objectives)))
+
+    def add(self, record: TrialRecord) -> list[TrialRecord]:
+        """Take in a trial that ended; the cost does not depend on how many ended before.
+
+        Returns:
+            The records that left the front for it.
+        """
+        record.pareto = False
+        coordinates = _point(record, self._objectives, self._constraints)
+        if coordinates is None:
+            return []
+        point = np.array([coordinates])
+        if dominates(self._points, point)[0]:
+            return []
+        box = np.array([gain(record, self._dense, self._objectives)])
+        origin = [0.0] * len(self._objectives)
+        self.hypervolume += hypervolume(box, origin) - hypervolume(np.minimum(self._gains, box), origin)
+        leaving = dominates(point, self._points)
+        left = [member for member, leaves in zip(self.members, leaving, strict=True) if leaves]
+        for member in left:
+            member.pareto = False
+        record.pareto = True
+        self.members = [member for member in self.members if member.pareto] + [record]
+        self._points = np.concatenate([self._points[~leaving], point])
+        self._gains = np.concatenate([self._gains[~leaving], box])
+        return left
+
+
+def _point(record: TrialRecord, objectives: Mapping[str, str], constraints: Mapping[str, float]) -> list[float] | None:
+    """A record's objectives, larger being better, or None where it cannot be on a front."""
+    if record.state != "complete" or not is_feasible(record, constraints):
+        return None
+    values = [_finite(getattr(record, name)) for name in objectives]
+    signs = [1.0 if direction == "max" else -1.0 for direction in objectives.values()]
+    known = [sign * value for sign, value in zip(signs, values, strict=True) if value is not None]
+    return known if len(known) == len(values) else None
 
 
 _GAINS: dict[str, Callable[[float, DenseRecord], float]] = {

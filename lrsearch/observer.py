@@ -61,8 +61,8 @@ class SweepObserver(Protocol):
         holds ``recipe.json`` and ``weights.safetensors`` when it is complete.
         """
 
-    def front_changed(self, records: Sequence[TrialRecord], hypervolume: float) -> None:
-        """The front after one more trial ended; ``records`` holds every finished trial, ``pareto`` set."""
+    def front_changed(self, front: Sequence[TrialRecord], hypervolume: float) -> None:
+        """The members of the front after one more trial ended, and after they were tested."""
 
     def sweep_stopped(self, outcome: str) -> None:
         """Last of all: ``"finished"`` or ``"interrupted"``."""

@@ -179,9 +179,9 @@ class SweepScreen:
         if record.state != "complete" or not self._console.is_terminal:
             self._say(f"{head} {size_of(record.hyperparameters)}: {tail}")
 
-    def front_changed(self, records: Sequence[TrialRecord], hypervolume: float) -> None:
+    def front_changed(self, front: Sequence[TrialRecord], hypervolume: float) -> None:
         """Remember the front for the table's head."""
-        self._front_size = sum(record.pareto for record in records)
+        self._front_size = len(front)
 
     def sweep_stopped(self, outcome: str) -> None:
         """Leave the terminal as it was."""

@@ -4,69 +4,31 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from lrsearch.data import data_names
 from lrsearch.dense import Workplace
 from lrsearch.distributions import Choice, Distribution, is_distribution, parse_distribution
 from lrsearch.errors import LrsearchError
-from lrsearch.measure.deployment import Deployment, Precision
+from lrsearch.measure.deployment import Deployment
 from lrsearch.methods import load_method, method_names, parse_hyperparameters
 from lrsearch.methods.base import Search
 from lrsearch.models import model_names
 from lrsearch.names import unknown_name
 from lrsearch.record import DIRECTIONS
+from lrsearch.search_config import MeasureConfig, ResourcesConfig, SearchConfig
 from lrsearch.training import TrainingConfig
 
-Sampler = Literal["tpe", "nsga2", "gp", "random"]
 Draw = Callable[[str, Distribution], Any]
 """Draws a value: (dotted name of the hyperparameter, its distribution) -> value."""
-
-
-class SearchConfig(BaseModel):
-    """How the space is explored."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    trials: Annotated[int, Field(ge=1)] = 24
-    """How many trials the sweep holds in the end, failed ones included."""
-    sampler: Sampler = "tpe"
-    """``tpe``, ``nsga2``, ``random``, or ``gp`` (for a space of one method)."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Seeds the sampler and, with the trial's number, every trial."""
-
-
-class ResourcesConfig(BaseModel):
-    """What one trial occupies while it runs; Ray starts as many side by side as fit."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    cpus: Annotated[float, Field(gt=0)] = 1
-    """CPU cores; also the number of threads that PyTorch uses (rounded down, at least one)."""
-    gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs; a fraction lets several trials share one."""
-
-
-class MeasureConfig(BaseModel):
-    """How throughput is measured."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    """Images per forward pass."""
-    dtype: Precision = "float32"
-    """Of weights and activations, while time is measured."""
-    channels_last: bool = False
-    """Whether channels are the innermost axis in memory, as convolutions of many processors prefer."""
-    seconds: Annotated[float, Field(gt=0, le=2)] = 1.0
-    """Time for one measurement, compressed and dense network together; other trials wait that long."""
 
 
 class Space(BaseModel):
@@ -136,15 +98,19 @@ class Space(BaseModel):
     def _consistent(self) -> Space:
         if self.search.sampler == "gp" and len(self.methods) > 1:
             raise ValueError("search.sampler gp models one method at a time, expected a space of one method")
+        if self.search.sampler == "grid":
+            self.search.trials = min(self.search.trials, self._grid_size())
+        for _ in self.enqueued():
+            pass  # it checks what it yields
         try:
             self.retraining()
         except ValidationError as error:
             raise ValueError(f"retrain.{_sentence(error, TrainingConfig)}") from error
         return self
 
-    def retraining(self) -> TrainingConfig:
-        """The training that follows compression: ``train`` with the overrides of ``retrain``."""
-        merged = self.train.model_dump() | {"epochs": 0} | self.retrain
+    def retraining(self, epochs: int | None = None) -> TrainingConfig:
+        """The training that follows compression: ``train`` with the overrides of ``retrain``, or for other epochs."""
+        merged = self.train.model_dump() | {"epochs": 0} | self.retrain | ({} if epochs is None else {"epochs": epochs})
         if not {"lr", "schedule", "schedule_epochs"} & set(self.retrain):
             merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"]) or None
         return TrainingConfig.model_validate(merged)
@@ -162,6 +128,38 @@ class Space(BaseModel):
         """The hyperparameters of a method that are searched: dotted name -> distribution."""
         flat = _flatten(_entries(method, self.methods[method]))
         return {key: value for key, value in flat.items() if isinstance(value, Distribution)}
+
+    def enqueued(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The trials to begin with: method, and dotted name -> value of the hyperparameters that are fixed.
+
+        Raises:
+            ValueError: one is not a point of this space.
+        """
+        for index, entry in enumerate(self.search.enqueue):
+            key = f"search.enqueue.{index}"
+            method = entry.get("method")
+            if method not in self.methods:
+                raise ValueError(str(unknown_name(f"{key}.method", str(method), list(self.methods))))
+            choices = self.open_choices(method)
+            values = _flatten({name: value for name, value in entry.items() if name != "method"})
+            for name, value in values.items():
+                if name not in choices:
+                    raise ValueError(str(unknown_name(f"{key}: open hyperparameter of {method}", name, list(choices))))
+                if not choices[name].contains(value):
+                    raise ValueError(f"{key}.{name} is {value!r}, expected a value of {choices[name]}")
+            yield method, values
+
+    def _grid_size(self) -> int:
+        if self.search.enqueue:
+            raise ValueError("search.enqueue is of no use to search.sampler grid, which tries every point")
+        size = 0
+        for method in self.methods:
+            choices = self.open_choices(method)
+            for name, choice in choices.items():
+                if not isinstance(choice, Choice):
+                    raise ValueError(f"search.sampler grid needs choices, but {method}.{name} is {choice}")
+            size += math.prod(len(choice.values) for choice in choices.values() if isinstance(choice, Choice))
+        return size
 
     def draw(self, method: str, draw: Draw) -> dict[str, Any]:
         """Hyperparameters of one trial: fixed values as they are, open ones drawn."""

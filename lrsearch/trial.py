@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,20 +18,20 @@ from torch import Tensor, nn
 from lrsearch.compression import compress_steps, make_task, size_metrics
 from lrsearch.data import Splits, load_data
 from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput, load_dense_model, load_dense_record
-from lrsearch.errors import LrsearchError
 from lrsearch.files import only_process, read_json, replacing, write_json
+from lrsearch.front import broken_bound
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import Cost, count_cost
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.latency import LatencyTable
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Progress, Retrains, Task
+from lrsearch.outcome import pruned_result, write_result
 from lrsearch.persistence import load_compression, rebuild, save_compressed, save_compression
 from lrsearch.record import TESTED, Report
 from lrsearch.training import TrainingConfig, read_history, train
 from lrsearch.version import __version__
 
-RESULT = "result.json"
 CHECKPOINT = "checkpoint.pt"
 COMPRESSING = "compressing.pt"
 MEASURED = "measured.json"
@@ -51,6 +51,8 @@ class TrialSpec:
     workplace: Workplace
     dense_folder: str
     cache_folder: str
+    constraints: dict[str, float] = field(default_factory=dict)
+    """Bounds of the space: a network that breaks one whatever its training is not trained."""
 
 
 def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
@@ -75,36 +77,13 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         compress_seconds = time.monotonic() - started
         metrics = _measured(spec, folder, compressed, dense, splits, gate, compress_seconds)
         yield Report("measure", 1, 1, metrics)
-        yield from _retrain(spec, folder, compressed, dense, splits, gate)
-        result = _result(spec, folder, metrics, splits)
+        reason = _infeasible(spec, metrics)
+        if reason is None:
+            yield from _retrain(spec, folder, compressed, dense, splits, gate)
+        result = _result(spec, folder, metrics, splits) if reason is None else pruned_result(reason, metrics)
         write_result(folder, result)
         (folder / CHECKPOINT).unlink(missing_ok=True)
     yield Report("done", 1, 1, result["metrics"])
-
-
-def write_result(folder: Path, result: dict[str, Any]) -> None:
-    """Write ``result.json``, complete or not at all."""
-    write_json(folder / RESULT, result)
-
-
-def read_result(folder: Path) -> dict[str, Any] | None:
-    """What a finished trial left behind, or None while it has not finished."""
-    return read_json(folder / RESULT, "delete it to finish the trial again")
-
-
-def failed_result(reason: str) -> dict[str, Any]:
-    """What is kept of a trial that ended without a network."""
-    return {"state": "failed", "reason": reason, "metrics": {}, "epochs": []}
-
-
-def failure_reason(error: Exception) -> str:
-    """An error as one line for tables."""
-    text = " ".join(str(error).split())
-    if isinstance(error, LrsearchError):
-        return text
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in text:
-        return f"out of memory: {text}"
-    return f"{type(error).__name__}: {text}"
 
 
 def evaluate_test(spec: TrialSpec, folder: Path) -> float:
@@ -188,29 +167,34 @@ def _measured(
     record = load_dense_record(Path(spec.dense_folder))
     example = splits.example_input().to(spec.workplace.device)
     model = compressed.model
-    cost = count_cost(model, example)
-    throughput = compare_throughput(model, dense, example, spec.workplace, gate)
-    validation = splits.batches("validation", EVALUATION_BATCH)
-    accuracy = evaluate(model, validation, torch.device(spec.workplace.device), gate)
+    sizes = size_metrics(Cost(record.params, record.flops), count_cost(model, example))
     metrics: dict[str, float] = {
         **compressed.metrics,
-        **{
-            key: value
-            for key, value in size_metrics(Cost(record.params, record.flops), cost).items()
-            if value is not None
-        },
-        "speedup": throughput.speedup,
-        "speedup_spread": throughput.spread,
-        "throughput": throughput.speedup * record.throughput,
-        "accuracy": accuracy,
-        "accuracy_drop": record.accuracy - accuracy,
-        "compressed_accuracy": accuracy,
-        "seconds": compress_seconds + time.monotonic() - started,
+        **{key: value for key, value in sizes.items() if value is not None},
     }
-    if "predicted_speedup" in metrics:
-        metrics["predicted_speedup_error"] = 100 * (metrics["predicted_speedup"] / throughput.speedup - 1)
+    if _infeasible(spec, metrics) is None:
+        throughput = compare_throughput(model, dense, example, spec.workplace, gate)
+        validation = splits.batches("validation", EVALUATION_BATCH)
+        accuracy = evaluate(model, validation, torch.device(spec.workplace.device), gate)
+        metrics |= {
+            "speedup": throughput.speedup,
+            "speedup_spread": throughput.spread,
+            "throughput": throughput.speedup * record.throughput,
+            "accuracy": accuracy,
+            "accuracy_drop": record.accuracy - accuracy,
+            "compressed_accuracy": accuracy,
+        }
+        if "predicted_speedup" in metrics:
+            metrics["predicted_speedup_error"] = 100 * (metrics["predicted_speedup"] / throughput.speedup - 1)
+    metrics["seconds"] = compress_seconds + time.monotonic() - started
     write_json(folder / MEASURED, metrics)
     return metrics
+
+
+def _infeasible(spec: TrialSpec, metrics: dict[str, float]) -> str | None:
+    """Which bound a network breaks that no training can mend, as a sentence."""
+    fixed = {name: bound for name, bound in spec.constraints.items() if name not in ("accuracy", "accuracy_drop")}
+    return broken_bound(metrics, fixed)
 
 
 def _retrain(
@@ -233,8 +217,8 @@ def _retrain(
         checkpoint=folder / CHECKPOINT,
         retraining=retraining,
     ):
-        metrics = {"epoch": epoch.epoch, "loss": epoch.loss, "accuracy": epoch.accuracy, "lr": epoch.lr}
-        yield Report("retrain", epoch.epoch, epoch.epochs, metrics)
+        metrics = asdict(epoch)
+        yield Report("retrain", epoch.epoch, metrics.pop("epochs"), metrics)
     save_compressed(compressed.model.eval(), compressed.recipe, folder)
 
 

@@ -21,9 +21,9 @@ from lrsearch.measure.cost import count_cost
 from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.models import build_model, input_shape
+from lrsearch.outcome import RESULT
 from lrsearch.persistence import RECIPE, rebuild
 from lrsearch.recipe import Recipe
-from lrsearch.trial import RESULT
 
 REPORT = "report.json"
 DEVICE = torch.device("cpu")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrsearch.front import gain, hypervolume, is_feasible, knee, mark_front, pareto_mask
+from lrsearch.front import Front, gain, hypervolume, is_feasible, knee, mark_front, pareto_mask
 from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
 
 DENSE = DenseRecord(params=1000, flops=20_000, accuracy=98.0, test_accuracy=97.5, throughput=500.0, seconds=9.0)
@@ -161,3 +161,31 @@ def test_knee_is_nearest_to_the_best_of_everything_in_any_units():
     for record in front:
         record.params *= 1000
     assert knee(front, objectives).number == 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(1, 5), st.booleans()), max_size=20))
+def test_growing_front_is_the_front_of_all(trials):
+    """After every trial: the same members, the same volume, and word of each that left."""
+    objectives, constraints = {"accuracy": "max", "flops": "min", "speedup": "max"}, {"accuracy_drop": 60.0}
+    front = Front(objectives, constraints, DENSE)
+    records, known = [], set()
+    for number, (accuracy, flops, speedup, complete) in enumerate(trials):
+        record = TrialRecord(
+            number=number,
+            state="complete" if complete else "pruned",
+            method="alds",
+            accuracy=20.0 * accuracy,
+            accuracy_drop=98.0 - 20.0 * accuracy,
+            flops=4000 * flops,
+            speedup=float(speedup),
+        )
+        left = front.add(record)
+        records.append(record)
+        kept = {r.number for r in records if r.pareto}
+        assert {r.number for r in left} == known - kept
+        assert {r.number for r in front.members} == kept
+        known = kept
+        mark_front(records, objectives, constraints)
+        assert {r.number for r in records if r.pareto} == kept
+        gains = [gain(r, DENSE, objectives) for r in records if r.pareto]
+        assert front.hypervolume == pytest.approx(hypervolume(gains, [0.0] * 3), abs=1e-9)

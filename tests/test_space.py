@@ -84,6 +84,14 @@ FAULTS = {
     "no method": ((VALID[VALID.index("methods:") : VALID.index("search:")], "methods: {}\n"), ["methods"]),
     "key twice": (("search:", "data: {name: digits}\nsearch:"), ["'data'", "twice", "line"]),
     "malformed YAML": (("{name: digits}", "{name: digits"), ["not valid YAML", "line"]),
+    "enqueued unknown method": (("{trials: 6}", "{enqueue: [{method: ald}]}"), ["search.enqueue.0.method", "'alds'"]),
+    "enqueued unknown key": (("{trials: 6}", "{enqueue: [{method: tucker, alfa: 2}]}"), ["alfa", "'alpha'"]),
+    "enqueued out of range": (
+        ("{trials: 6}", "{enqueue: [{method: tucker, alpha: 99}]}"),
+        ["alpha is 99", "[1.5, 10]"],
+    ),
+    "grid of a range": (("{trials: 6}", "{sampler: grid}"), ["alds.budget.params", "uniform [0.1, 0.8]"]),
+    "rungs too close": (("{trials: 6}", "{rungs: {factor: 1}}"), ["search.rungs.factor", "1"]),
     "no mapping": ((VALID, "- alds\n"), ["expected keys"]),
 }
 
@@ -112,6 +120,27 @@ def test_missing_file_is_named(tmp_path):
 def test_sampler_for_one_method_refuses_two(write):
     with pytest.raises(LrsearchError, match="gp"):
         load_space(write(VALID), {"search.sampler": "gp"})
+
+
+def test_grid_holds_as_many_trials_as_there_are_points(write):
+    choices = VALID.replace("{uniform: [0.1, 0.8]}", "{choice: [0.2, 0.5, 0.7]}")
+    choices = choices.replace(
+        "{alpha: {loguniform: [1.5, 10]}}", "{alpha: {choice: [2, 3]}, stem: {choice: [no, yes]}}"
+    )
+
+    assert load_space(write(choices), {"search.sampler": "grid", "search.trials": "99"}).search.trials == 3 + 2 * 2
+    assert load_space(write(choices), {"search.sampler": "grid"}).search.trials == 6
+
+
+def test_enqueued_points_are_nested_or_dotted_and_may_be_partial(write):
+    text = VALID.replace(
+        "{trials: 6}",
+        "{enqueue: [{method: alds, budget: {params: 0.3}}, {method: alds, budget.params: 0.4}, {method: tucker}]}",
+    )
+
+    points = list(load_space(write(text)).enqueued())
+
+    assert points == [("alds", {"budget.params": 0.3}), ("alds", {"budget.params": 0.4}), ("tucker", {})]
 
 
 def test_only_growth_of_trials_and_resources_is_no_difference(write):

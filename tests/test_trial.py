@@ -13,9 +13,10 @@ from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedEr
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.deployment import Deployment
 from lrsearch.methods.alds import Alds
+from lrsearch.outcome import failure_reason, read_result
 from lrsearch.recipe import Recipe
 from lrsearch.training import Retraining, TrainingConfig, read_history
-from lrsearch.trial import TrialSpec, evaluate_test, failure_reason, read_result, run_trial
+from lrsearch.trial import TrialSpec, evaluate_test, run_trial
 
 MODEL = {"name": "digits_resnet", "width": 8}
 DATA = {"name": "digits"}
@@ -150,6 +151,19 @@ def test_without_retraining_accuracy_is_that_of_the_compressed_network(spec, tmp
     assert result["epochs"] == []
     assert result["metrics"]["accuracy"] == result["metrics"]["compressed_accuracy"]
     assert reports[-1].metrics == result["metrics"]
+
+
+@pytest.mark.parametrize(("bound", "measured"), [({"params": 1}, False), ({"speedup": 1e6}, True)])
+def test_network_that_no_training_makes_feasible_is_not_trained(spec, tmp_path, bound, measured):
+    """Sizes are known before throughput is measured, throughput before training."""
+    reports = list(run_trial(replace(spec, constraints=bound | {"accuracy": 100.0}), tmp_path / "t"))
+
+    result = read_result(tmp_path / "t")
+    assert result["state"] == "pruned"
+    assert next(iter(bound)) in result["reason"] and "bound" in result["reason"]
+    assert "retrain" not in {report.stage for report in reports}
+    assert ("throughput" in result["metrics"]) == measured
+    assert list(run_trial(replace(spec, constraints=bound), tmp_path / "t"))[-1].metrics == result["metrics"]
 
 
 def test_statistics_are_computed_once_for_all_trials(spec, tmp_path, monkeypatch):

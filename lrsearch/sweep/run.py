@@ -27,7 +27,7 @@ from lrsearch.errors import LrsearchError
 from lrsearch.observer import SweepInfo, SweepObserver
 from lrsearch.record import DenseRecord, Report
 from lrsearch.space import Space
-from lrsearch.sweep.searcher import ReportForwarder, StudySearcher
+from lrsearch.sweep.searcher import ReportForwarder, RungScheduler, StudySearcher
 from lrsearch.sweep.session import WORKER_LIVES, SweepSession
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import SweepStudy
@@ -91,6 +91,7 @@ def _search(session: SweepSession, workers: int, time_budget: float | None) -> N
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=StudySearcher(session),
+            scheduler=RungScheduler(session),
             num_samples=session.remaining,
             max_concurrent_trials=workers,
             reuse_actors=True,
@@ -186,7 +187,8 @@ def _workers(space: Space) -> int:
 def _ray(address: str | None) -> Iterator[None]:
     try:
         ray.init(
-            address=address,
+            # "local" rather than nothing, which would join whatever cluster was last started here, dead or alive.
+            address=address or os.environ.get("RAY_ADDRESS") or "local",
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,

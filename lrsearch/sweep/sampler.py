@@ -2,36 +2,79 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import warnings
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import Trial
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial
 
 from lrsearch.distributions import Choice, Distribution, IntUniform
 
 if TYPE_CHECKING:
-    from lrsearch.space import Sampler, Space
+    from lrsearch.search_config import Sampler
+    from lrsearch.space import Space
 
 METHOD = "method"
 START_QUANTILES = (0.5, 0.2, 0.8)
 """Where in its distributions each method is tried before the sampler has learnt anything."""
+MEMORY = 400
+"""How many trials TPE looks back on; its time per trial grows with the square of their number (96 ms at 2,000)."""
+
+
+class RecentTPESampler(TPESampler):
+    """TPE that looks at the last ``MEMORY`` trials, and at what was best among the others."""
+
+    def __init__(self, seed: int) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            super().__init__(seed=seed, multivariate=True, group=True)
+        self.best: set[int] = set()
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """What was varied in the trials looked at."""
+        return super().infer_relative_search_space(self._recent(study), trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Values drawn together."""
+        return super().sample_relative(self._recent(study), trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A value drawn for itself."""
+        return super().sample_independent(self._recent(study), trial, param_name, param_distribution)
+
+    def _recent(self, study: optuna.Study) -> optuna.Study:
+        def get_trials(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
+            trials = study._get_trials(*args, **kwargs)
+            return [trial for trial in trials[:-MEMORY] if trial.number in self.best] + trials[-MEMORY:]
+
+        recent = copy.copy(study)
+        recent._get_trials = get_trials  # type: ignore[method-assign]
+        return recent
 
 
 def make_sampler(name: Sampler, seed: int, already_asked: int) -> BaseSampler:
     """The sampler of a sweep; a resumed sweep draws on from a seed of its own rather than repeating its first draws."""
-    seed = (seed * 1_000_003 + already_asked) % 2**32
-    if name == "nsga2":
-        return NSGAIISampler(seed=seed)
-    if name == "gp":
-        return GPSampler(seed=seed)
-    if name == "random":
-        return RandomSampler(seed=seed)
+    kinds: dict[Sampler, Callable[..., BaseSampler]] = {
+        "tpe": RecentTPESampler,
+        "nsga2": NSGAIISampler,
+        "nsga3": NSGAIIISampler,
+        "gp": GPSampler,
+        "random": RandomSampler,
+        "grid": RandomSampler,  # every point of a grid is enqueued
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return TPESampler(seed=seed, multivariate=True, group=True)
+        return kinds[name](seed=(seed * 1_000_003 + already_asked) % 2**32)
 
 
 def suggest(trial: Trial, space: Space) -> tuple[str, dict[str, Any]]:
@@ -49,13 +92,31 @@ def suggest(trial: Trial, space: Space) -> tuple[str, dict[str, Any]]:
     return method, space.draw(method, draw)
 
 
-def enqueue_starting_points(study: optuna.Study, space: Space) -> None:
-    """Enqueue every method at a few places of its distributions, the methods taking turns; again changes nothing."""
+def enqueue_points(study: optuna.Study, space: Space) -> None:
+    """Enqueue what the space asks for, then where every sweep or a grid starts; again changes nothing."""
+    known = {_key(trial.system_attrs.get("fixed_params", {})) for trial in study.get_trials(deepcopy=False)}
+    start = grid if space.search.sampler == "grid" else starting_points
+    for method, values in itertools.chain(space.enqueued(), start(space)):
+        point = {METHOD: method} | {f"{method}.{name}": value for name, value in values.items()}
+        if _key(point) not in known:
+            known.add(_key(point))
+            study.enqueue_trial(point)
+
+
+def starting_points(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every method at a few places of its distributions, the methods taking turns."""
     for quantile in START_QUANTILES:
         for method in space.methods:
             choices = space.open_choices(method)
-            values = {f"{method}.{name}": at_quantile(choice, quantile) for name, choice in choices.items()}
-            study.enqueue_trial({METHOD: method} | values, skip_if_exists=True)
+            yield method, {name: at_quantile(choice, quantile) for name, choice in choices.items()}
+
+
+def grid(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every combination of listed values, method by method."""
+    for method in space.methods:
+        choices = space.open_choices(method)
+        for values in itertools.product(*(choice.values for choice in choices.values() if isinstance(choice, Choice))):
+            yield method, dict(zip(choices, values, strict=True))
 
 
 def at_quantile(distribution: Distribution, quantile: float) -> Any:
@@ -65,3 +126,7 @@ def at_quantile(distribution: Distribution, quantile: float) -> Any:
     low, high = distribution.low, distribution.high
     value = low * (high / low) ** quantile if distribution.log else low + (high - low) * quantile
     return round(value) if isinstance(distribution, IntUniform) else value
+
+
+def _key(point: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(point.items()))

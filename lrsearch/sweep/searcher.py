@@ -1,10 +1,11 @@
-"""Ray Tune's view of the study: which trial next, and that one has ended."""
+"""Ray Tune's view of the session: which trial next, whether it goes on, that it has ended."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from lrsearch.record import Report
@@ -43,6 +44,20 @@ class StudySearcher(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: see the class."""
+
+
+class RungScheduler(FIFOScheduler):
+    """Asks the session of every report whether the trial ends with it; the session keeps what there is to remember."""
+
+    def __init__(self, session: SweepSession) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._session = session
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Let a trial go on or stop it."""
+        number = trial.config["spec"].number
+        stops = any(self._session.stops(number, Report(**report)) for report in result["reports"])
+        return str(self.STOP if stops else self.CONTINUE)
 
 
 class ReportForwarder(Callback):

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lrsearch.errors import LrsearchError
-from lrsearch.files import write_json
-from lrsearch.front import gain, hypervolume, mark_front
+from lrsearch.files import read_json, write_json
+from lrsearch.front import Front
 from lrsearch.observer import SweepObserver
+from lrsearch.outcome import failed_result, pruned_result, read_result, write_result
 from lrsearch.record import DenseRecord, Report, TrialRecord
 from lrsearch.space import Space
+from lrsearch.sweep.rungs import Rungs, Verdict
 from lrsearch.sweep.store import SweepStore
-from lrsearch.sweep.study import SweepStudy
+from lrsearch.sweep.study import Asked, RungRecord, SweepStudy
 from lrsearch.training import read_history
-from lrsearch.trial import CHECKPOINT, TrialSpec, failed_result, read_result, write_result
+from lrsearch.trial import CHECKPOINT, MEASURED, TrialSpec
 
 WORKER_LIVES = 3
 """How many workers a trial may lose before it counts as the trial's own fault."""
+FRONT_PACE = 1.0
+"""Least seconds between two writings of the front's file while trials run."""
+
+
+@dataclass
+class _Running:
+    """A trial that was handed out, and what is known of it so far."""
+
+    asked: Asked
+    measured: dict[str, float] = field(default_factory=dict)
+    epochs: list[dict[str, float]] = field(default_factory=list)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
 
 
 class SweepSession:
@@ -41,12 +56,18 @@ class SweepSession:
         """
         self.space, self.store = space, store
         self._study, self._dense, self._dense_folder, self._observers = study, dense, dense_folder, observers
+        self._rungs = Rungs(space.search.rungs, space.objectives)
+        self._running: dict[int, _Running] = {}
         self._orphans = deque(self._recover())
         self.records = study.finished()
+        self._front = Front(space.objectives, space.constraints, dense)
+        self._front_written = 0.0
+        for record in self.records:
+            self._front.add(record)
         for record in self.records:
             self._announce(record)
         self._left = space.search.trials - len(self.records) - len(self._orphans)
-        self._update_front()
+        self.publish_front()
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles its searcher for a restore of its own, which a sweep never uses."""
@@ -60,11 +81,13 @@ class SweepSession:
     def next_trial(self) -> TrialSpec | None:
         """The trial to run next, or None when all have been handed out."""
         if self._orphans:
-            return self._spec(*self._orphans.popleft())
+            return self._spec(self._orphans.popleft())
         if self._left <= 0:
             return None
         self._left -= 1
-        return self._spec(*self._study.ask())
+        asked = self._study.ask()
+        self._running[asked.number] = _Running(asked)
+        return self._spec(asked)
 
     def trial_started(self, spec: TrialSpec) -> None:
         """Tell the observers that a worker runs a trial."""
@@ -76,6 +99,17 @@ class SweepSession:
         for observer in self._observers:
             observer.trial_reported(number, report)
 
+    def stops(self, number: int, report: Report) -> bool:
+        """Whether a trial ends with this report, because at a rung too many others are better."""
+        running = self._running[number]
+        if report.stage == "measure":
+            running.measured = report.metrics
+        elif report.stage == "retrain":
+            if report.done > len(running.epochs) + 1:  # a lost worker or driver swallowed reports
+                running.epochs = self._history(number)[: report.done - 1]
+            running.epochs[report.done - 1 :] = [report.metrics]
+        return self._judge(running)
+
     def trial_ended(self, number: int, worker_died: bool) -> None:
         """Take a trial's result into the study; without one it stays unfinished, for the next driver."""
         folder = self.store.trial(number)
@@ -84,46 +118,98 @@ class SweepSession:
                 return
             folder.mkdir(parents=True, exist_ok=True)
             write_result(folder, failed_result(f"its worker process died {WORKER_LIVES} times"))
-        self.records.append(self._tell(number))
-        self._announce(self.records[-1])
-        self._update_front()
+        record = self._tell(number)
+        self._running.pop(number, None)
+        self.records.append(record)
+        self._front.add(record)
+        self._announce(record)
+        if time.monotonic() > self._front_written + FRONT_PACE:
+            self._write_front()
+        self._tell_front()
 
     def front_specs(self) -> list[TrialSpec]:
         """The specs of the front's members."""
-        return [self._spec(r.number, r.method, r.hyperparameters) for r in self.records if r.pareto]
+        return [self._spec(self._study.asked(record.number)) for record in self._front.members]
 
     def set_test_accuracy(self, number: int, accuracy: float) -> None:
         """Add what the test split says of a member of the front."""
-        for record in self.records:
+        for record in self._front.members:
             if record.number == number:
                 record.test_accuracy = accuracy
 
     def publish_front(self) -> None:
         """Write the front as a file and tell the observers."""
-        gains = [gain(record, self._dense, self.space.objectives) for record in self.records if record.pareto]
-        volume = hypervolume(gains, [0.0] * len(self.space.objectives))
+        self._write_front()
+        self._tell_front()
+
+    def _write_front(self) -> None:
         front = {
             "dense": asdict(self._dense),
-            "trials": [record.to_json() for record in self.records if record.pareto],
-            "hypervolume": volume,
+            "trials": [record.to_json() for record in sorted(self._front.members, key=lambda record: record.number)],
+            "hypervolume": self._front.hypervolume,
         }
         write_json(self.store.front / "front.json", front)
-        for observer in self._observers:
-            observer.front_changed(self.records, volume)
+        self._front_written = time.monotonic()
 
-    def _recover(self) -> list[tuple[int, str, dict[str, Any]]]:
+    def _tell_front(self) -> None:
+        self._study.look_back_on({record.number for record in self._front.members})
+        for observer in self._observers:
+            observer.front_changed(self._front.members, self._front.hypervolume)
+
+    def _recover(self) -> list[Asked]:
         """Finish what ended while no driver was looking; return what has to be continued."""
+        unfinished = {asked.number: _Running(asked) for asked in self._study.unfinished()}
+        for record in self._study.rung_records():
+            self._rungs.judge(record.epochs, record.rung, record.metrics)
+            if record.number in unfinished:
+                unfinished[record.number].verdicts[record.rung] = record.verdict
         orphans = []
-        for orphan in self._study.unfinished():
-            number = orphan[0]
-            if read_result(self.store.trial(number)) is not None:
+        for number, running in unfinished.items():
+            running.epochs = self._history(number)
+            running.measured = read_json(self.store.trial(number) / MEASURED, "delete it to measure again") or {}
+            if read_result(self.store.trial(number)) is None and not self._judge(running):
+                self._running[number] = running
+                orphans.append(running.asked)
+            else:
                 self._tell(number)
-                continue
-            checkpoint = self.store.trial(number) / CHECKPOINT
-            if checkpoint.exists():
-                read_history(checkpoint)
-            orphans.append(orphan)
         return orphans
+
+    def _history(self, number: int) -> list[dict[str, float]]:
+        checkpoint = self.store.trial(number) / CHECKPOINT
+        return [asdict(epoch) for epoch in read_history(checkpoint)] if checkpoint.exists() else []
+
+    def _judge(self, running: _Running) -> bool:
+        """Judge a trial at the rungs it has reached, once at each; where it has to stop, leave its result."""
+        asked = running.asked
+        for rung in self._rungs.epochs(asked.epochs):
+            if rung > len(running.epochs):
+                break
+            verdict = running.verdicts.get(rung) or self._verdict(running, rung)
+            if not verdict.goes_on:
+                folder = self.store.trial(asked.number)
+                metrics = self._metrics_at(rung, running)
+                write_result(folder, pruned_result(f"stopped at epoch {rung}: {verdict}", metrics, running.epochs))
+                (folder / CHECKPOINT).unlink(missing_ok=True)
+                return True
+        return False
+
+    def _verdict(self, running: _Running, rung: int) -> Verdict:
+        """What a rung says of a trial, remembered in the study before anything follows from it."""
+        asked = running.asked
+        known = self._metrics_at(rung, running)
+        metrics = {name: known[name] for name in self.space.objectives}
+        verdict = running.verdicts[rung] = self._rungs.judge(asked.epochs, rung, metrics)
+        self._study.remember_rung(RungRecord(asked.number, asked.epochs, rung, metrics, verdict))
+        return verdict
+
+    def _metrics_at(self, rung: int, running: _Running) -> dict[str, float]:
+        """A trial's metrics as if its training had ended at a rung."""
+        accuracy = running.epochs[rung - 1]["accuracy"]
+        return running.measured | {
+            "accuracy": accuracy,
+            "accuracy_drop": self._dense.accuracy - accuracy,
+            "seconds": running.measured["seconds"] + sum(epoch["seconds"] for epoch in running.epochs[:rung]),
+        }
 
     def _tell(self, number: int) -> TrialRecord:
         result = read_result(self.store.trial(number))
@@ -137,21 +223,18 @@ class SweepSession:
         for observer in self._observers:
             observer.trial_finished(record, result["epochs"], folder)
 
-    def _update_front(self) -> None:
-        mark_front(self.records, self.space.objectives, self.space.constraints)
-        self.publish_front()
-
-    def _spec(self, number: int, method: str, hyperparameters: dict[str, Any]) -> TrialSpec:
+    def _spec(self, asked: Asked) -> TrialSpec:
         space = self.space
         return TrialSpec(
-            number=number,
-            method=method,
-            hyperparameters=hyperparameters,
+            number=asked.number,
+            method=asked.method,
+            hyperparameters=asked.hyperparameters,
             model=space.model,
             data=space.data,
-            retrain=space.retraining().model_dump(mode="json"),
-            seed=space.search.seed * 100_003 + number,
+            retrain=space.retraining(asked.epochs).model_dump(mode="json"),
+            seed=space.search.seed * 100_003 + asked.number,
             workplace=space.workplace(),
             dense_folder=self._dense_folder,
             cache_folder=str(self.store.cache),
+            constraints=space.constraints,
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lrsearch.errors import LrsearchError
 from lrsearch.record import DIRECTIONS, State, TrialRecord
-from lrsearch.sweep.sampler import enqueue_starting_points, make_sampler, suggest
+from lrsearch.sweep.rungs import Verdict
+from lrsearch.sweep.sampler import RecentTPESampler, enqueue_points, make_sampler, suggest
 from lrsearch.sweep.store import SweepStore
 
 if TYPE_CHECKING:
@@ -30,6 +32,32 @@ _STATES: dict[TrialState, State] = {
     TrialState.PRUNED: "pruned",
     TrialState.RUNNING: "running",
 }
+_ENDS = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
+
+
+_RUNG = "rung:"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial as the study has it: what is to be run."""
+
+    number: int
+    method: str
+    hyperparameters: dict[str, Any]
+    epochs: int
+    """Of retraining; those of the space when the trial was asked for."""
+
+
+@dataclass(frozen=True)
+class RungRecord:
+    """What is remembered of a trial that reached a rung."""
+
+    number: int
+    epochs: int
+    rung: int
+    metrics: dict[str, float]
+    verdict: Verdict
 
 
 class SweepStudy:
@@ -55,28 +83,42 @@ class SweepStudy:
         )
         asked = len(self._study.get_trials(deepcopy=False))
         self._study.sampler = make_sampler(space.search.sampler, space.search.seed, asked)
-        enqueue_starting_points(self._study, space)
+        enqueue_points(self._study, space)
 
-    def ask(self) -> tuple[int, str, dict[str, Any]]:
-        """Start a new trial: its number, method and hyperparameters."""
-        trial = self._study.ask()
-        method, hyperparameters = suggest(trial, self._space)
-        trial.set_user_attr("method", method)
-        trial.set_user_attr("hyperparameters", hyperparameters)
-        return trial.number, method, hyperparameters
+    def ask(self) -> Asked:
+        """Start a new trial."""
+        return self._plan(self._study.ask())
 
-    def unfinished(self) -> list[tuple[int, str, dict[str, Any]]]:
+    def unfinished(self) -> list[Asked]:
         """Trials that an earlier driver started and nobody finished: to be continued under the same number."""
-        orphans = []
-        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if "hyperparameters" not in frozen.user_attrs:
-                method, hyperparameters = suggest(self._trial(frozen), self._space)
-                self._trial(frozen).set_user_attr("method", method)
-                self._trial(frozen).set_user_attr("hyperparameters", hyperparameters)
-            else:
-                method, hyperparameters = frozen.user_attrs["method"], frozen.user_attrs["hyperparameters"]
-            orphans.append((frozen.number, method, hyperparameters))
-        return orphans
+        return [
+            self._plan(self._trial(frozen))
+            for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        ]
+
+    def look_back_on(self, numbers: set[int]) -> None:
+        """Tell the sampler which trials to learn from however long ago they ended."""
+        if isinstance(self._study.sampler, RecentTPESampler):
+            self._study.sampler.best = numbers
+
+    def asked(self, number: int) -> Asked:
+        """What a trial was to do."""
+        plan = self._study.get_trials(deepcopy=False)[number].user_attrs
+        return Asked(number, plan["method"], plan["hyperparameters"], plan["epochs"])
+
+    def remember_rung(self, record: RungRecord) -> None:
+        """Keep what a verdict was based on, and the verdict, with the trial."""
+        content = {"epochs": record.epochs, "metrics": record.metrics, "verdict": asdict(record.verdict)}
+        frozen = self._study.get_trials(deepcopy=False)[record.number]
+        self._trial(frozen).set_user_attr(f"{_RUNG}{record.rung}", content)
+
+    def rung_records(self) -> Iterator[RungRecord]:
+        """Every trial that reached a rung, once per rung."""
+        for frozen in self._study.get_trials(deepcopy=False):
+            for name, content in frozen.user_attrs.items():
+                if name.startswith(_RUNG):
+                    rung, verdict = int(name.removeprefix(_RUNG)), Verdict(**content["verdict"])
+                    yield RungRecord(frozen.number, content["epochs"], rung, content["metrics"], verdict)
 
     def tell(self, number: int, result: Mapping[str, Any]) -> TrialRecord:
         """Record how a trial ended, once; ``result`` is what the trial left in ``result.json``."""
@@ -85,12 +127,12 @@ class SweepStudy:
             trial = self._trial(frozen)
             trial.set_user_attr("metrics", result["metrics"])
             trial.set_user_attr("reason", result["reason"])
+            self._set_constraints(trial, result["metrics"])
             if result["state"] == "complete":
-                self._set_constraints(trial, result["metrics"])
                 values = [result["metrics"][metric] for metric in self._space.objectives]
                 self._study.tell(number, values, state=TrialState.COMPLETE)
             else:
-                self._study.tell(number, state=TrialState.FAIL)
+                self._study.tell(number, state=_ENDS[result["state"]])
         return _record(self._study.get_trials(deepcopy=False)[number])
 
     def finished(self) -> list[TrialRecord]:
@@ -101,8 +143,20 @@ class SweepStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a driver killed between this and tell has set them already
             for metric, bound in self._space.constraints.items():
-                excess = metrics[metric] - bound
-                trial.set_constraint(metric, excess if DIRECTIONS[metric] == "min" else -excess)
+                if metric in metrics:
+                    excess = metrics[metric] - bound
+                    trial.set_constraint(metric, excess if DIRECTIONS[metric] == "min" else -excess)
+
+    def _plan(self, trial: Trial) -> Asked:
+        """What a trial is to do, decided now unless it was before."""
+        plan = trial.user_attrs
+        if "epochs" not in plan:  # a driver was killed while it asked
+            method, hyperparameters = suggest(trial, self._space)
+            trial.set_user_attr("method", method)
+            trial.set_user_attr("hyperparameters", hyperparameters)
+            trial.set_user_attr("epochs", self._space.retraining().epochs)
+            plan = trial.user_attrs
+        return Asked(trial.number, plan["method"], plan["hyperparameters"], plan["epochs"])
 
     def _trial(self, frozen: FrozenTrial) -> Trial:
         return Trial(self._study, frozen._trial_id)

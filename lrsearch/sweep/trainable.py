@@ -63,7 +63,7 @@ class TrialTrainable(tune.Trainable):
         self._reports: Generator[Report, None, None] = run_trial(config["spec"], self._folder)
 
     def _fail(self, error: Exception) -> None:
-        from lrsearch.trial import failed_result, failure_reason, write_result
+        from lrsearch.outcome import failed_result, failure_reason, write_result
 
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "error.txt").write_text("".join(traceback.format_exception(error)))

@@ -41,7 +41,9 @@ class SweepMirror:
         self._children: dict[int, RunMirror] = {}
         self._left_over: dict[str, Run] = {}
         self._dense: DenseRecord | None = None
-        self._records: Sequence[TrialRecord] = ()
+        self._records: dict[int, TrialRecord] = {}
+        self._front: set[int] = set()
+        self._changed: set[int] = set()
         self._front_is_drawn = True
         self._draw_not_before = 0.0
         self._parent.want_params(entries.parameters(info.space))
@@ -66,32 +68,37 @@ class SweepMirror:
     def trial_reported(self, number: int, report: Report) -> None:
         """A stage's or an epoch's metrics."""
         if number in self._children:
+            self._changed.add(number)
             self._children[number].want_metrics(*entries.stage_metrics(report))
 
     def trial_finished(self, record: TrialRecord, epochs: Sequence[Mapping[str, float]], folder: Path) -> None:
         """A child run with all that its trial left."""
-        child = self._child(record.number, record.method, record.hyperparameters)
+        self._records[record.number] = record
+        child = self._child_of(record)
         for epoch in epochs:
             child.want_metrics(*entries.epoch_metrics(epoch))
         child.want_metrics(entries.result_metrics(record))
-        child.want_tags(entries.result_tags(record))
+        child.want_tags(entries.result_tags(record) | {"lrsearch.pareto": str(record.pareto).lower()})
         child.want_status(entries.STATUS[record.state])
         for file in (folder / "recipe.json", folder / "history.json"):
             if file.exists():
                 child.want_file(file)
 
-    def front_changed(self, records: Sequence[TrialRecord], hypervolume: float) -> None:
+    def front_changed(self, front: Sequence[TrialRecord], hypervolume: float) -> None:
         """The front's tags and its course over the number of finished trials."""
-        self._records = records
         self._front_is_drawn = False
-        front_size = float(sum(record.pareto for record in records))
-        self._parent.want_metrics({"hypervolume": hypervolume, "front_size": front_size}, len(records))
-        for record in records:
-            child = self._child(record.number, record.method, record.hyperparameters)
-            child.want_tags({"lrsearch.pareto": str(record.pareto).lower()})
-            child.want_status(entries.STATUS[record.state])
+        self._parent.want_metrics({"hypervolume": hypervolume, "front_size": float(len(front))}, len(self._records))
+        members = {record.number: record for record in front}
+        for number in self._front - members.keys():
+            self._records[number].pareto = False
+            self._child_of(self._records[number]).want_tags({"lrsearch.pareto": "false"})
+        for number in members.keys() - self._front:
+            self._child_of(members[number]).want_tags({"lrsearch.pareto": "true"})
+        for record in front:
             if record.test_accuracy is not None:
-                child.want_metrics({"test_accuracy": record.test_accuracy})
+                self._child_of(record).want_metrics({"test_accuracy": record.test_accuracy})
+        self._records |= members
+        self._front = set(members)
 
     def stopped(self, outcome: str) -> None:
         """The parent run's end; children of an interrupted sweep stay open until it is resumed."""
@@ -114,17 +121,22 @@ class SweepMirror:
         """
         experiment_id = self._experiment_id or self._look_up(client)
         parent_id = self._parent.find_or_create(client, experiment_id)
-        for child in self._children.values():
+        for number in sorted(self._changed):
+            child = self._children[number]
             if child.key in self._left_over:
                 child.adopt(client, self._left_over[child.key])
                 del self._left_over[child.key]
             if child.unsent():
                 child.send(client, experiment_id)
+            self._changed.discard(number)
         drawing = self.next_drawing()
         if drawing is not None and time.monotonic() >= drawing:
             self._draw_front(client, parent_id)
         if self._parent.unsent():
             self._parent.send(client, experiment_id)
+
+    def _child_of(self, record: TrialRecord) -> RunMirror:
+        return self._child(record.number, record.method, record.hyperparameters)
 
     def _child(self, number: int, method: str, hyperparameters: Mapping[str, Any]) -> RunMirror:
         if number not in self._children:
@@ -132,6 +144,7 @@ class SweepMirror:
             child.want_params({"method": method, **entries.parameters(hyperparameters)})
             child.want_metrics(entries.numbers(hyperparameters))
             self._children[number] = child
+        self._changed.add(number)
         return self._children[number]
 
     def _describe(self) -> None:
@@ -172,7 +185,7 @@ class SweepMirror:
         began = time.monotonic()
         with TemporaryDirectory(prefix="lrsearch-") as folder:
             try:
-                write_front(Path(folder), self._info, self._dense, self._records)
+                write_front(Path(folder), self._info, self._dense, list(self._records.values()))
             except Exception as error:  # a picture is not worth the numbers that come after it
                 _log.warning("the front of sweep %s cannot be drawn: %s", self._info.name, first_line(error))
             client.log_artifacts(parent_id, folder, "front")

@@ -82,9 +82,9 @@ class Tracker:
         """A trial's run is completed with whatever it lacks."""
         self._tell(SweepMirror.trial_finished, copy(record), list(epochs), folder)
 
-    def front_changed(self, records: Sequence[TrialRecord], hypervolume: float) -> None:
+    def front_changed(self, front: Sequence[TrialRecord], hypervolume: float) -> None:
         """The front's tags, its course, and from time to time its pictures."""
-        self._tell(SweepMirror.front_changed, [copy(record) for record in records], hypervolume)
+        self._tell(SweepMirror.front_changed, [copy(record) for record in front], hypervolume)
 
     def sweep_stopped(self, outcome: str) -> None:
         """Write what is left and wait for it; give up with a warning where MLflow does not answer."""

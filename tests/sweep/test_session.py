@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from lrsearch.errors import LrsearchError
 from lrsearch.front import mark_front
+from lrsearch.outcome import failed_result, write_result
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import read_records
 from lrsearch.sweeps import load_front, status
-from lrsearch.trial import failed_result, write_result
-from tests.sweep.simulator import DENSE, make_space, open_session, simulate
+from tests.sweep.simulator import DENSE, make_space, open_session, run, simulate
 
 
 class Watcher:
@@ -25,17 +25,8 @@ class Watcher:
     def trial_finished(self, record, epochs, folder):
         self.finished.append(record.number)
 
-    def front_changed(self, records, hypervolume):
+    def front_changed(self, front, hypervolume):
         self.fronts.append(hypervolume)
-
-
-def run(session, steps=None):
-    """Run trials one after another, as a single worker would; stop after ``steps`` of them."""
-    done = 0
-    while (spec := session.next_trial()) and done != steps:
-        simulate(spec, session.store.trial(spec.number))
-        session.trial_ended(spec.number, worker_died=False)
-        done += 1
 
 
 def test_every_method_starts_at_several_places_before_sampling(tmp_path):
@@ -50,7 +41,7 @@ def test_every_method_starts_at_several_places_before_sampling(tmp_path):
     assert alphas == pytest.approx([1.5 * (10 / 1.5) ** q for q in (0.5, 0.2, 0.8)])
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "random"])
 def test_sweep_ends_with_every_trial_told_once(tmp_path, sampler):
     watcher = Watcher()
     session = open_session(make_space(trials=9, sampler=sampler), tmp_path, [watcher])
@@ -108,6 +99,7 @@ def test_dead_drivers_lose_and_repeat_nothing(tmp_path_factory, data):
         simulate(spec, session.store.trial(spec.number))
         session.trial_ended(spec.number, worker_died=False)
 
+    session.publish_front()
     records = read_records(session.store)
     assert sorted(ran) == list(range(6)) == [record.number for record in records]
     assert {record.state for record in records} == {"complete"}
@@ -120,7 +112,7 @@ def test_dead_drivers_lose_and_repeat_nothing(tmp_path_factory, data):
 
 def test_resumed_random_search_does_not_repeat_its_draws(tmp_path):
     space = make_space(trials=12, sampler="random")
-    run(open_session(space, tmp_path), steps=8)
+    run(open_session(space, tmp_path), trials=8)
 
     run(session := open_session(space, tmp_path))
 
@@ -171,7 +163,7 @@ def test_front_over_other_objectives_and_within_a_drop(tmp_path):
 def test_half_written_line_of_a_killed_driver_is_forgotten(tmp_path):
     space = make_space(trials=4, sampler="random")
     session = open_session(space, tmp_path)
-    run(session, steps=2)
+    run(session, trials=2)
     with session.store.journal.open("ab") as journal:
         journal.write(b'{"op_code": 5, "worker_id": "x", "stu')
 
@@ -182,7 +174,7 @@ def test_half_written_line_of_a_killed_driver_is_forgotten(tmp_path):
 
 def test_damaged_study_is_one_sentence_naming_file_and_line(tmp_path):
     session = open_session(make_space(), tmp_path)
-    run(session, steps=1)
+    run(session, trials=1)
     lines = session.store.journal.read_bytes().splitlines(keepends=True)
     session.store.journal.write_bytes(b"".join([lines[0], b"garbage\n", *lines[1:]]))
 

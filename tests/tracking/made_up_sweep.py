@@ -119,7 +119,7 @@ def finish(tracker: Tracker, info: SweepInfo, records: list[TrialRecord]) -> Non
         (folder / "recipe.json").write_text('{"format": 1}\n')
     volume = front_of(records)
     tracker.trial_finished(record, history(record.number), folder)
-    tracker.front_changed(records, volume)
+    tracker.front_changed([each for each in records if each.pareto], volume)
 
 
 def replay(tracker: Tracker, info: SweepInfo, numbers: Iterable[int]) -> list[TrialRecord]:

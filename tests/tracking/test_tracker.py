@@ -305,7 +305,9 @@ def test_only_tags_that_change_are_written(storage, spy):
     tracker.sweep_started(info)
     front = [r for r in records if r.pareto]
     front[0].pareto = False
-    tracker.front_changed(records, 0.1)
+    for record in records:
+        tracker.trial_finished(record, made_up.history(record.number), info.folder / "trials" / str(record.number))
+    tracker.front_changed(front[1:], 0.1)
     tracker.sweep_stopped("interrupted")
     assert spy["log_batch"] <= 2, "one for the trial that left the front, one for the sweep"
     assert Runs(storage).children[front[0].number].data.tags["lrsearch.pareto"] == "false"

@@ -1,0 +1,78 @@
+"""What a space file may say about how it is searched, where its trials run and how they are measured."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lrsearch.measure.deployment import Precision
+
+Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"]
+
+
+class RungsConfig(BaseModel):
+    """Epochs of the retraining at which trials are compared: ``first``, ``first * factor``, ``first * factor**2``...
+
+    Of the trials that reached a rung, one goes on if it is not dominated, or if fewer than one in ``factor`` have a
+    better non-domination rank. A rung within a factor of the last epoch would save too little and is left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    first: int = Field(default=2, ge=1)
+    """Epochs before the first comparison."""
+    factor: int = Field(default=3, ge=2)
+    """How many times more epochs lie before each further one, and how few trials pass it."""
+
+    def epochs(self, total: int) -> list[int]:
+        """The rungs of a training of ``total`` epochs, ascending."""
+        rungs = []
+        rung = self.first
+        while rung * self.factor <= total:
+            rungs.append(rung)
+            rung *= self.factor
+        return rungs
+
+
+class SearchConfig(BaseModel):
+    """How the space is explored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trials: Annotated[int, Field(ge=1)] = 24
+    """How many trials the sweep holds in the end, failed ones included."""
+    sampler: Sampler = "tpe"
+    """``tpe``, ``nsga2``, ``nsga3``, ``random``, ``gp`` (for a space of one method), or ``grid`` (over ``choice``s)."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seeds the sampler and, with the trial's number, every trial."""
+    rungs: RungsConfig | None = RungsConfig()
+    """Where trials that others dominate stop early; null lets every trial end."""
+    enqueue: list[dict[str, Any]] = []
+    """Trials to begin with: ``method`` and any of its open hyperparameters; the sampler chooses the others."""
+
+
+class ResourcesConfig(BaseModel):
+    """What one trial occupies while it runs; Ray starts as many side by side as fit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cpus: Annotated[float, Field(gt=0)] = 1
+    """CPU cores; also the number of threads that PyTorch uses (rounded down, at least one)."""
+    gpus: Annotated[float, Field(ge=0)] = 0
+    """GPUs; a fraction lets several trials share one."""
+
+
+class MeasureConfig(BaseModel):
+    """How throughput is measured."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Images per forward pass."""
+    dtype: Precision = "float32"
+    """Of weights and activations, while time is measured."""
+    channels_last: bool = False
+    """Whether channels are the innermost axis in memory, as convolutions of many processors prefer."""
+    seconds: Annotated[float, Field(gt=0, le=2)] = 1.0
+    """Time for one measurement, compressed and dense network together; other trials wait that long."""
