@@ -56,7 +56,7 @@ def modes_of(weight: Tensor, scheme: int) -> Tensor:
     return modes.flatten(1, 2) if scheme == 0 else modes
 
 
-def cp_factors(tensor: Tensor, rank: int) -> list[Tensor]:
+def cp_factors(tensor: Tensor, rank: int, starts: int = _STARTS) -> list[Tensor]:
     """A CP decomposition, the best of several starts, on the CPU in double precision.
 
     Returns:
@@ -72,7 +72,7 @@ def cp_factors(tensor: Tensor, rank: int) -> list[Tensor]:
     norm = float(exact.norm())
     if norm == 0:
         return [exact.new_zeros(size, rank) for size in exact.shape]
-    fits = (_fit(exact / norm, rank, start) for start in range(_STARTS))
+    fits = (_fit(exact / norm, rank, start) for start in range(starts))
     finite = [fit for fit in fits if all(bool(factor.isfinite().all()) for factor in fit)]
     if not finite:
         raise ArithmeticError(f"a CP decomposition of {rank} components diverges")

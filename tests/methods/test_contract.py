@@ -20,7 +20,7 @@ from lrsearch.methods import load_method, method_names, parse_hyperparameters
 from lrsearch.methods.base import Search, Task
 from lrsearch.models import build_model
 from lrsearch.recipe import Factorization, Recipe
-from tests.methods.zoo import collect, compress, images, labelled, make_task, steps, zoo
+from tests.methods.zoo import collect, compress, images, labelled, make_task, parsed, steps, zoo
 
 DENSE = Factorization(kind="dense")
 BUDGETS = [{"params": 0.8}, {"params": 0.6}, {"flops": 0.8}, {"flops": 0.6}]
@@ -200,7 +200,7 @@ def test_statistics_are_plain_tensors_that_a_file_can_keep(method: str, tmp_path
     chosen = load_method(method)
     save_file(chosen.statistics(model, task), tmp_path / "statistics.safetensors")
     kept = load_file(tmp_path / "statistics.safetensors")
-    _, compressed = collect(chosen.compress(model, task, parse_hyperparameters(method, {}), kept))
+    _, compressed = collect(chosen.compress(model, task, parsed(method, {}), kept))
     assert compressed.recipe == compress(method, {}).recipe
 
 

@@ -9,9 +9,11 @@ from torch.utils.data import TensorDataset
 
 from lrsearch.data import Splits
 from lrsearch.methods import load_method, parse_hyperparameters
-from lrsearch.methods.base import Compressed, Progress, Task
+from lrsearch.methods.base import Compressed, Hyperparameters, Progress, Task
 
 WIDTH = 12
+BRIEF: dict[str, dict[str, Any]] = {"rene": {"steps": 2, "warm_up": 1}}
+"""Settings of methods that train, whose results hold whatever these tests ask for however short the training is."""
 
 
 class Zoo(nn.Module):
@@ -91,7 +93,11 @@ def steps(
     model = zoo() if model is None else model
     task = make_task() if task is None else task
     chosen = load_method(method)
-    return chosen.compress(model, task, parse_hyperparameters(method, values), chosen.statistics(model, task))
+    return chosen.compress(model, task, parsed(method, values), chosen.statistics(model, task))
+
+
+def parsed(method: str, values: Mapping[str, Any]) -> Hyperparameters:
+    return parse_hyperparameters(method, {**BRIEF.get(method, {}), **values})
 
 
 def collect(running: Generator[Progress, None, Compressed]) -> tuple[list[Progress], Compressed]:

@@ -1,0 +1,179 @@
+"""RENE: the rank of every layer found by gradient descent over candidate ranks, at ever higher resolution.
+
+Source: Aghababaei-Harandi and Amini, "Unified Framework for Pre-trained Neural Network Compression via Decomposition
+and Optimized Rank Selection" (2025), Algorithm 1. Where the paper is ambiguous or its printed formulas do not do what
+its text says (the bounds of a stage, the mixture in eq. 6, learning rates), each hyperparameter says what is done.
+Grouped convolutions are decomposed group by group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from lrsearch.allocate import Candidates
+from lrsearch.distributions import Choice, IntUniform
+from lrsearch.errors import LrsearchError, TrialFailedError
+from lrsearch.factorize import LayerShape, factorize_layer, find_layers
+from lrsearch.factorize.ranks import Decomposition
+from lrsearch.methods import base
+from lrsearch.methods.base import Compressed, Progress, Search, Task
+from lrsearch.methods.one_shot.apply import apply
+from lrsearch.methods.one_shot.candidates import NOT_SMALLER, Family
+from lrsearch.methods.one_shot.cap import Caps, make_caps
+from lrsearch.methods.one_shot.within_budget import compress_within
+from lrsearch.methods.rene_search.budget import by_rank, shares, smaller_members
+from lrsearch.methods.rene_search.grid import step_sizes
+from lrsearch.methods.rene_search.search import Found, Layer, Plan, search
+from lrsearch.methods.rene_search.stage import Settings
+from lrsearch.recipe import Factorization
+from lrsearch.training import Retraining
+from lrsearch.training.distillation import distil_layers
+
+_Result = TypeVar("_Result")
+
+
+class ReneHyperparameters(base.Hyperparameters):
+    """What ``rene`` can be told."""
+
+    decomposition: Annotated[Decomposition, Search(Choice(("tt", "cp")))] = "tt"
+    """Tensor train of equal ranks; or CP with the kernel as one mode (``cp``) or height and width apart (``cp4``)."""
+    initial_step: Annotated[int, Field(ge=1), Search(IntUniform(2, 32, log=True))] = 10
+    """Distance of the candidate ranks in the first stage: all multiples up to break-even."""
+    factor: Annotated[int, Field(ge=2), Search(Choice((2, 4, 10)))] = 10
+    """By which the step is divided from stage to stage; each searches half an old step around the rank it chose."""
+    stages: Annotated[int, Field(ge=1)] | None = None
+    """Number of stages, which is the number of resolutions; None goes on until the step is 1."""
+    steps: Annotated[int, Field(ge=1)] = 100
+    """Alternating steps on factorizations and on coefficients in each stage."""
+    warm_up: Annotated[int, Field(ge=0)] = 20
+    """Steps on the factorizations alone before them. (Tensor trains and SVDs start as the best fit for every
+    candidate: with the objective ``branch`` only CP is trained.)"""
+    beta: Annotated[float, Field(ge=0)] = 0.8
+    """Exponent of the rank loss (eq. 5): how strongly small ranks are wanted where no budget says so."""
+    gamma: Annotated[float, Field(gt=0)] = 0.4
+    """Factor of the rank loss; in a product of losses it only scales the learning rates."""
+    lr: Annotated[float, Field(gt=0)] = 0.1
+    """Learning rate of the factorizations, of weights scaled to norm 1."""
+    lr_alpha: Annotated[float, Field(gt=0)] = 1.0
+    """Learning rate of the coefficients; with the paper's 0.001 they stay where they were."""
+    batch_size: Annotated[int, Field(ge=1)] = 128
+    """Training images of each step on the coefficients."""
+    objective: Literal["branch", "paper"] = "branch"
+    """What the factorizations fit: the layer's weight each (``branch``), or with their mixture alone (``paper``,
+    eq. 6), by which every single one gets worse."""
+    rank_loss: Literal["cap", "paper"] = "cap"
+    """What ranks are relative to: the layer's break-even rank, or the largest candidate of the stage (``paper``, by
+    which the pressure on ranks fades from stage to stage)."""
+    data_free: bool = False
+    """Train the coefficients on the decomposition loss in place of the cross-entropy."""
+    distillation: Annotated[float, Field(ge=0)] = 0.5
+    """Weight (lambda, eq. 11) of the distance to the dense layers' weights and outputs in the loss of retraining."""
+
+
+class Rene:
+    """The method ``rene``."""
+
+    Hyperparameters: ClassVar[type[base.Hyperparameters]] = ReneHyperparameters
+
+    def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
+        """Nothing: what a stage decomposes depends on the one before."""
+        return {}
+
+    def compress(
+        self, model: nn.Module, task: Task, hyperparameters: ReneHyperparameters, statistics: Mapping[str, Tensor]
+    ) -> Generator[Progress, None, Compressed]:
+        """Search the ranks of all layers, fit them to the budget, then decompose the layers one by one.
+
+        Raises:
+            BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
+            TrialFailedError: a loss is not finite, or a CP decomposition diverges.
+            LrsearchError: there is no data to train on, or a layer's weight is not finite.
+        """
+        if task.splits is None and not hyperparameters.data_free:
+            raise LrsearchError("rene trains on data, expected splits with a training part, or data_free: true")
+        shapes, dense = find_layers(model, task.example_input)
+        members = {name: smaller_members(shape, hyperparameters.decomposition) for name, shape in shapes.items()}
+        budget = hyperparameters.budget
+        costs: Mapping[str, npt.NDArray[np.float64]] = {n: np.zeros((len(m), 1)) for n, m in members.items() if m}
+        if budget is not None:
+            costs = shares(make_caps(model, shapes, budget, task), shapes, members)
+        layers = {name: Layer(shapes[name], torch.from_numpy(shared)) for name, shared in costs.items()}
+        plan = _plan(hyperparameters, task)
+        ahead = len(plan.sizes) * (len(layers) + plan.stage_length) if layers else 0
+        total = ahead + max(1, len(shapes))
+        found = Found({}, {})
+        if layers:
+            found = yield from _counted(search(model, layers, plan, task), 0, ahead, total)
+        ranks = {name: chosen[-1] for name, chosen in found.ranks.items()}
+        if budget is not None:
+
+            def families(name: str, shape: LayerShape) -> list[Family]:
+                return [by_rank(shape, members[name], ranks.get(name, 1))]
+
+            decomposed = compress_within(model, task, "rene", budget, families, _in_proportion, _factorized)
+        else:
+            left = Factorization(kind="dense", reason=NOT_SMALLER)
+            chosen = {name: of_layer[ranks[name] - 1] if of_layer else left for name, of_layer in members.items()}
+            decomposed = apply(model, task, "rene", chosen, dense, factorize=_factorized)
+        compressed = yield from _counted(decomposed, ahead, total, total)
+        return replace(compressed, history={"alpha": found.alpha, "ranks": found.ranks})
+
+    def retraining(self, compressed: Compressed, dense: nn.Module, hyperparameters: ReneHyperparameters) -> Retraining:
+        """The factorized layers are kept close to the dense ones (eqs. 10 and 11)."""
+        factorized = [name for name, layer in compressed.recipe.layers.items() if layer.kind != "dense"]
+        if not factorized or not hyperparameters.distillation:
+            return Retraining()
+        return Retraining(extra_loss=distil_layers(compressed.model, dense, factorized, hyperparameters.distillation))
+
+
+def _in_proportion(caps: Caps, layers: Sequence[Candidates]) -> list[int]:
+    return caps.allocate(layers, "max")
+
+
+def _plan(hyperparameters: ReneHyperparameters, task: Task) -> Plan:
+    given = hyperparameters
+    return Plan(
+        settings=Settings(**given.model_dump(include={setting.name for setting in fields(Settings)})),
+        sizes=step_sizes(given.initial_step, given.factor, given.stages),
+        warm_up=given.warm_up,
+        steps=given.steps,
+        batch_size=given.batch_size,
+        data=None if given.data_free else task.splits,
+        seed=int(torch.randint(2**31, (), generator=task.generator)),
+        steered=given.budget is not None,
+    )
+
+
+def _factorized(name: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
+    try:
+        return factorize_layer(layer, factorization)
+    except ArithmeticError as error:
+        raise TrialFailedError(f"layer {name!r}, ranks {factorization.ranks}: {error}") from error
+
+
+def _counted(
+    steps: Generator[Progress, None, _Result], offset: int, end: int, total: int
+) -> Generator[Progress, None, _Result]:
+    """The progress of one part of the work as that of the whole, up to ``end`` even where the part has fewer steps."""
+    done = offset
+    while True:
+        try:
+            done = offset + next(steps).done
+        except StopIteration as stop:
+            result: _Result = stop.value
+            break
+        yield Progress(done, total)
+    for skipped in range(done + 1, end + 1):
+        yield Progress(skipped, total)
+    return result
+
+
+METHOD: base.Method = Rene()

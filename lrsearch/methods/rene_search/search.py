@@ -1,0 +1,206 @@
+"""The search over all stages, and what it keeps on disk so that killing it loses nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrsearch.data import Splits
+from lrsearch.data.seeds import derived_seed
+from lrsearch.errors import LrsearchError, TrialFailedError
+from lrsearch.factorize import LayerShape
+from lrsearch.files import replacing
+from lrsearch.methods.base import Progress, Task
+from lrsearch.methods.one_shot.apply import finite_weight
+from lrsearch.methods.rene_search.grid import first_grid, narrowed
+from lrsearch.methods.rene_search.slices import slices_of
+from lrsearch.methods.rene_search.stage import Choice, Settings, Stage
+
+_SECONDS_BETWEEN_CHECKPOINTS = 10.0
+_STEERING = 0.05
+"""Power of expected over target cost by which the pressure is multiplied after every step."""
+_PRESSURES = (1e-3, 1e3)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long the search is, and what on.
+
+    Attributes:
+        settings: of the training.
+        sizes: the step of each stage.
+        warm_up: steps on the factors alone, at the start of a stage.
+        steps: alternating steps of a stage.
+        batch_size: of the cross-entropy that the probabilities are trained on.
+        data: None where they are trained on the decomposition loss.
+        seed: of the batches.
+        steered: whether the expected cost is to meet its target, which is then 1.
+    """
+
+    settings: Settings
+    sizes: list[int]
+    warm_up: int
+    steps: int
+    batch_size: int
+    data: Splits | None
+    seed: int
+    steered: bool
+
+    @property
+    def stage_length(self) -> int:
+        """Training steps of a stage."""
+        return self.warm_up + self.steps
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that is searched.
+
+    Attributes:
+        shape: of the layer.
+        costs: (cap, resources) of its ranks 1, 2, ..., as fractions of what all layers may cost together.
+    """
+
+    shape: LayerShape
+    costs: Tensor
+
+
+@dataclass
+class Found:
+    """What the search knows after its finished stages.
+
+    Attributes:
+        grids: layer -> candidates of the next stage.
+        ranks: layer -> the rank chosen in each stage.
+        alpha: for each stage: layer -> rank -> its probability at the end.
+    """
+
+    grids: dict[str, list[int]]
+    ranks: dict[str, list[int]]
+    alpha: list[dict[str, dict[str, float]]] = field(default_factory=list)
+
+
+def search(model: nn.Module, layers: Mapping[str, Layer], plan: Plan, task: Task) -> Generator[Progress, None, Found]:
+    """Choose a rank for each layer, yielding after every step; ``total`` of the progress is of the search alone.
+
+    Raises:
+        TrialFailedError: a loss is not finite, or a CP decomposition diverges.
+        LrsearchError: a layer's weight is not finite, or the checkpoint is of another search.
+    """
+    found = Found(
+        {n: first_grid(plan.sizes[0], len(layer.costs)) for n, layer in layers.items()}, {n: [] for n in layers}
+    )
+    keeper = _Keeper(task.checkpoint, plan, found)
+    first_stage, first_step, state = keeper.load()
+    length = len(layers) + plan.stage_length
+    for index in range(first_stage, len(plan.sizes)):
+        done = index * length
+        choices = {}
+        for name, layer in layers.items():
+            choices[name] = _choice(model, name, layer, plan, found.grids[name])
+            done += 1
+            yield Progress(done, len(plan.sizes) * length)
+        stage = Stage(model, choices, plan.settings)
+        if state is not None:
+            stage.restore(state)
+        batches = _batches(plan, index * plan.steps + max(0, first_step - plan.warm_up))
+        for step in range(first_step, plan.stage_length):
+            _step(stage, plan, step, batches, task.device)
+            keeper.save(index, step + 1, stage)
+            yield Progress(done + step + 1, len(plan.sizes) * length)
+        _finish(found, stage, layers, plan, index)
+        first_step, state = 0, None
+    return found
+
+
+def _step(
+    stage: Stage, plan: Plan, step: int, batches: Iterator[tuple[Tensor, Tensor]] | None, device: torch.device
+) -> None:
+    stage.fit()
+    if step < plan.warm_up:
+        return
+    batch = None
+    if batches is not None:
+        inputs, targets = next(batches)
+        batch = inputs.to(device), targets.to(device)
+    stage.choose(batch)
+    if plan.steered:
+        least, most = _PRESSURES
+        stage.pressure = min(max(stage.pressure * stage.expected_cost() ** _STEERING, least), most)
+
+
+def _choice(model: nn.Module, name: str, layer: Layer, plan: Plan, grid: list[int]) -> Choice:
+    weight = finite_weight(model, name).detach()
+    try:
+        slices = slices_of(weight, layer.shape, plan.settings.decomposition, grid)
+    except ArithmeticError as error:
+        raise TrialFailedError(f"layer {name!r}, candidates of rank {grid[0]} to {grid[-1]}: {error}") from error
+    costs = layer.costs[torch.tensor(grid) - 1].to(weight)
+    return Choice(slices, len(layer.costs), costs)
+
+
+def _finish(found: Found, stage: Stage, layers: Mapping[str, Layer], plan: Plan, index: int) -> None:
+    """Write down what a stage ended with, and narrow the grids for the next."""
+    probabilities, chosen = stage.probabilities(), stage.chosen()
+    found.alpha.append(
+        {name: dict(zip(map(str, found.grids[name]), p.tolist(), strict=True)) for name, p in probabilities.items()}
+    )
+    for name, layer in layers.items():
+        found.ranks[name].append(chosen[name])
+        if index + 1 < len(plan.sizes):
+            size, finer = plan.sizes[index : index + 2]
+            found.grids[name] = narrowed(chosen[name], size, finer, len(layer.costs))
+
+
+def _batches(plan: Plan, start: int) -> Iterator[tuple[Tensor, Tensor]] | None:
+    """Endless training batches from the ``start``-th on; each pass over the data depends on the seed and its number."""
+    return None if plan.data is None else _endless(plan.data, plan, start)
+
+
+def _endless(data: Splits, plan: Plan, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+    epoch, skipped = divmod(start, len(data.batches("train", plan.batch_size)))
+    while True:
+        batches = data.batches("train", plan.batch_size, seed=derived_seed(plan.seed, epoch))
+        yield from islice(batches, skipped, None)
+        epoch, skipped = epoch + 1, 0
+
+
+class _Keeper:
+    """The checkpoint of a search: where it is, and the state of its stage."""
+
+    def __init__(self, path: Path | None, plan: Plan, found: Found) -> None:
+        self._path, self._found = path, found
+        self._origin = {**asdict(plan.settings), "sizes": plan.sizes, "warm_up": plan.warm_up, "steps": plan.steps}
+        self._origin |= {"seed": plan.seed, "batch_size": plan.batch_size, "steered": plan.steered}
+        self._due = time.monotonic() + _SECONDS_BETWEEN_CHECKPOINTS
+
+    def load(self) -> tuple[int, int, dict[str, Any] | None]:
+        """(stage, its step, the stage's state) to go on from, having filled in what was found before."""
+        if self._path is None or not self._path.exists():
+            return 0, 0, None
+        remedy = "delete it to restart this search"
+        try:
+            content = torch.load(self._path, weights_only=True)
+        except Exception as error:
+            raise LrsearchError(f"checkpoint {self._path} cannot be read ({type(error).__name__}); {remedy}") from error
+        if content["origin"] != self._origin:
+            raise LrsearchError(f"checkpoint {self._path} belongs to a search with other settings; {remedy}")
+        for name, value in content["found"].items():
+            setattr(self._found, name, value)
+        return content["stage"], content["step"], content["state"]
+
+    def save(self, index: int, step: int, stage: Stage) -> None:
+        """Replace the file where one is due."""
+        if self._path is None or time.monotonic() < self._due:
+            return
+        content = {"origin": self._origin, "found": asdict(self._found), "stage": index, "step": step}
+        with replacing(self._path) as temporary:
+            torch.save({**content, "state": stage.state()}, temporary)
+        self._due = time.monotonic() + _SECONDS_BETWEEN_CHECKPOINTS

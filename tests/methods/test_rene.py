@@ -1,0 +1,199 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from lrsearch.data import Splits
+from lrsearch.errors import LrsearchError, TrialFailedError
+from lrsearch.factorize.cp import multiply_out
+from lrsearch.measure.cost import count_cost
+from lrsearch.methods import load_method, parse_hyperparameters
+from lrsearch.methods.base import Compressed, Retrains, Task
+from lrsearch.methods.rene_search import search
+from tests.methods.zoo import collect, compress, images, make_task, zoo
+
+BRIEF = {"steps": 3, "warm_up": 1, "initial_step": 4, "factor": 4}
+
+
+def planted(decomposition: str, rank: int, noise: float, generator: torch.Generator) -> Tensor:
+    """A (32, 32, 3, 3) weight of norm 1 of this rank, with noise of this relative size."""
+
+    def random(*size: int) -> Tensor:
+        return torch.randn(size, generator=generator, dtype=torch.float64)
+
+    if decomposition == "tt":
+        weight = torch.einsum("sr,rqk,qc->sck", random(32, rank), random(rank, rank, 9), random(rank, 32))
+    else:
+        kernel = [9] if decomposition == "cp" else [3, 3]
+        weight = multiply_out([random(size, rank) for size in (32, *kernel, 32)]).movedim(-1, 1)
+    weight = weight.reshape(32, 32, 3, 3) / weight.norm()
+    added = random(32, 32, 3, 3)
+    return weight + noise * added / added.norm()
+
+
+def planted_network(decomposition: str, ranks: tuple[int, int], noise: float) -> tuple[nn.Module, Splits]:
+    """Two planted convolutions, and inputs that the network is right and sure about."""
+    generator = torch.Generator().manual_seed(0)
+    convolutions = [nn.Conv2d(32, 32, 3, padding=1, bias=False, dtype=torch.float64) for _ in ranks]
+    for layer, rank, gain in zip(convolutions, ranks, (6.0, 180.0), strict=True):
+        layer.weight.data = gain * planted(decomposition, rank, noise, generator)
+    first, second = convolutions
+    model = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    x = torch.randn(128, 32, 6, 6, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        items = TensorDataset(x, model(x).argmax(1))
+    return model, Splits("planted", items, items, items, items, classes=32)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+@pytest.mark.parametrize(("initial_step", "factor"), [(8, 8), (4, 4), (8, 2), (1, 2)])
+def test_planted_ranks_of_trains_are_found_without_data(noise: float, initial_step: int, factor: int) -> None:
+    model, _ = planted_network("tt", (5, 12), noise)
+    values = {"data_free": True, "initial_step": initial_step, "factor": factor}
+    found = compress("rene", values, model, Task()).history["ranks"]
+    assert [abs(found["0"][-1] - 5) <= 1, abs(found["2"][-1] - 12) <= 1] == [True, True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decomposition", ["tt", "cp", "cp4"])
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+def test_planted_ranks_are_found_by_the_cross_entropy(decomposition: str, noise: float) -> None:
+    ranks = (5, 12) if decomposition == "tt" else (8, 20)
+    model, splits = planted_network(decomposition, ranks, noise)
+    values = {"decomposition": decomposition, "initial_step": 8, "factor": 8, "steps": 60}
+    found = compress("rene", values, model, Task(splits=splits)).history["ranks"]
+    assert [abs(found["0"][-1] - ranks[0]) <= 1, abs(found["2"][-1] - ranks[1]) <= 1] == [True, True]
+
+
+def test_every_resolution_ends_within_its_step_of_the_planted_rank() -> None:
+    model, _ = planted_network("tt", (5, 12), 0.1)
+    found = compress("rene", {"data_free": True, "initial_step": 8, "factor": 2}, model, Task()).history["ranks"]
+    for step, *chosen in zip((8, 4, 2, 1), found["0"], found["2"], strict=True):
+        assert max(abs(chosen[0] - 5), abs(chosen[1] - 12)) <= step
+
+
+def test_probabilities_and_ranks_of_every_stage_are_told() -> None:
+    history = compress("rene", {**BRIEF, "steps": 5}).history
+    assert len(history["alpha"]) == 2
+    for stage, probabilities in enumerate(history["alpha"]):
+        for name, of_rank in probabilities.items():
+            assert sum(of_rank.values()) == pytest.approx(1)
+            assert str(history["ranks"][name][stage]) == max(of_rank, key=of_rank.__getitem__)
+
+
+def test_ranks_keep_their_proportions_under_a_budget() -> None:
+    """What the search wanted, times one factor: up to rounding, and to single steps that still fitted."""
+    model = zoo()
+    result = compress("rene", {**BRIEF, "budget": {"params": 0.5}}, model)
+    factors = [
+        max(factorization.ranks) / result.history["ranks"][name][-1]
+        for name, factorization in result.recipe.layers.items()
+        if factorization.kind != "dense" and result.history["ranks"][name][-1] >= 4
+    ]
+    assert max(factors) - min(factors) < 0.5
+    assert count_cost(result.model, None).params <= 0.5 * count_cost(model, None).params
+
+
+def test_a_smaller_beta_leaves_more() -> None:
+    model, splits = planted_network("tt", (5, 12), 0.5)
+    sizes = []
+    for beta in (0.01, 3.0):
+        result = compress("rene", {"beta": beta, "data_free": True, "initial_step": 4}, model, Task(splits=splits))
+        sizes.append(count_cost(result.model, None).params)
+    assert sizes[0] > 1.2 * sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("decomposition", "objective", "data_free"),
+    [("tt", "branch", False), ("tt", "paper", False), ("cp", "branch", True), ("cp4", "paper", False)],
+)
+def test_a_search_that_is_killed_ends_as_if_it_were_not(
+    decomposition: str, objective: str, data_free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    values = {**BRIEF, "decomposition": decomposition, "objective": objective, "data_free": data_free}
+    whole = collect(running(values, make_task(example=False)))[1]
+    task = replace(make_task(example=False), checkpoint=tmp_path / "compressing.pt")
+    for steps in (5, 6):  # in the first stage, then, from there on, at the start of the second
+        killed = running(values, task)
+        for _ in range(steps):
+            next(killed)
+        killed.close()
+        task = replace(task, generator=torch.Generator().manual_seed(0))
+    resumed = collect(running(values, task))[1]
+    assert resumed.recipe == whole.recipe
+    assert resumed.history == whole.history
+    states = resumed.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 10, 3, stride=2)
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double().eval()
+
+
+def running(values: dict[str, Any], task: Task) -> Any:
+    method = load_method("rene")
+    return method.compress(small_network(), task, parse_hyperparameters("rene", values), {})
+
+
+def test_a_checkpoint_of_another_search_or_a_damaged_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    task = replace(make_task(example=False), checkpoint=tmp_path / "compressing.pt")
+    collect(running(BRIEF, task))
+    with pytest.raises(LrsearchError, match="belongs to a search with other settings; delete it"):
+        collect(running({**BRIEF, "beta": 0.1}, replace(task, generator=torch.Generator().manual_seed(0))))
+    (tmp_path / "compressing.pt").write_bytes(b"PK nonsense")
+    with pytest.raises(LrsearchError, match="cannot be read"):
+        collect(running(BRIEF, task))
+
+
+def test_data_is_asked_for_where_it_is_needed() -> None:
+    with pytest.raises(LrsearchError, match="rene trains on data, expected splits"):
+        compress("rene", BRIEF, task=Task())
+    assert compress("rene", {**BRIEF, "data_free": True}, task=Task()).recipe.method == "rene"
+
+
+def test_a_diverging_cp_names_layer_and_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(*_: Any, **__: Any) -> Iterator[Tensor]:
+        raise ArithmeticError("a CP decomposition of 4 components diverges")
+
+    monkeypatch.setattr("lrsearch.methods.rene_search.slices.cp_factors", diverging)
+    with pytest.raises(TrialFailedError, match=r"layer 'stem', candidates of rank 4 to 12: a CP .* diverges"):
+        compress("rene", {**BRIEF, "decomposition": "cp"})
+
+
+def test_a_diverging_training_of_factors_names_layer_and_candidate() -> None:
+    values = {**BRIEF, "decomposition": "cp", "lr": 1e200, "warm_up": 5}
+    with pytest.raises(TrialFailedError, match=r"not finite at layer '0', candidate of rank \d"):
+        compress("rene", values, small_network())
+
+
+def test_inputs_that_are_not_finite_name_layer_and_candidate() -> None:
+    items = TensorDataset(images(8) * float("nan"), torch.arange(8))
+    task = replace(make_task(), splits=Splits("broken", items, items, items, items, classes=10))
+    with pytest.raises(TrialFailedError, match=r"not finite at layer '\w+', candidate of rank \d"):
+        compress("rene", BRIEF, task=task)
+
+
+def test_retraining_distils_the_factorized_layers() -> None:
+    method, model = load_method("rene"), zoo()
+    assert isinstance(method, Retrains)
+    result: Compressed = compress("rene", {**BRIEF, "budget": {"params": 0.5}}, model)
+    x = images(4)
+    with_, without = (
+        method.retraining(result, model, parse_hyperparameters("rene", {"distillation": weight})).extra_loss
+        for weight in (0.5, 0.0)
+    )
+    assert without is None
+    assert with_ is not None
+    result.model.train()
+    assert float(with_(x, result.model(x)).detach()) > 0
