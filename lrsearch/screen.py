@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 
 def short(hyperparameters: Mapping[str, Any]) -> str:
-    """Hyperparameters as one short text, the budget first: ``params=0.40 solver=max``."""
+    """Hyperparameters as one short text, the budget first: ``params=0.40 rule=max``."""
     words = []
     for key in sorted(hyperparameters, key=lambda key: key != "budget"):
         value = hyperparameters[key]

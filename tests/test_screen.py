@@ -93,9 +93,9 @@ def test_durations_as_people_say_them(seconds, text):
 
 
 def test_hyperparameters_on_one_line_budget_first():
-    assert short({"alpha": None, "solver": "max", "budget": {"flops": 0.25}}) == "flops=0.25 solver=max"
+    assert short({"alpha": None, "rule": "max", "budget": {"flops": 0.25}}) == "flops=0.25 rule=max"
 
 
 def test_size_is_the_budget_or_else_the_numbers():
-    assert size_of({"solver": "max", "n_seeds": 15, "budget": {"flops": 0.25}}) == "flops=0.25"
+    assert size_of({"rule": "max", "n_seeds": 15, "budget": {"flops": 0.25}}) == "flops=0.25"
     assert size_of({"alpha": 2.5, "classifier": False}) == "alpha=2.5"

@@ -31,9 +31,7 @@ def proxy_error(model: nn.Module, recipe: Recipe) -> float:
 @pytest.mark.parametrize("budget", [{"params": 0.4}, {"params": 0.7}, {"flops": 0.5}], ids=str)
 def test_the_exact_solver_is_never_worse_than_the_papers(budget: dict[str, float]) -> None:
     model = zoo()
-    exact, paper = (
-        compress("alds", {"budget": budget, "solver": solver}, model).recipe for solver in ("max", "alternating")
-    )
+    exact, paper = (compress("alds", {"budget": budget, "rule": rule}, model).recipe for rule in ("max", "alternating"))
     assert proxy_error(model, exact) <= proxy_error(model, paper) + 1e-9
 
 
@@ -53,8 +51,39 @@ def test_subspaces_can_be_limited() -> None:
     assert max(factorization.groups for factorization in limited.layers.values()) <= 2
 
 
+@pytest.mark.parametrize(("rule", "relative"), [("max", "svd_error"), ("constant", "svd"), ("energy", "svd_energy")])
+def test_with_one_subspace_each_rule_makes_it_a_relative(rule: str, relative: str) -> None:
+    budget = {"params": 0.5}
+    own = compress("alds", {"budget": budget, "rule": rule, "max_subspaces": 1}).recipe
+    assert own.layers == compress(relative, {"budget": budget}).recipe.layers
+
+
+def test_the_sum_of_errors_can_be_made_small_instead_of_the_largest() -> None:
+    recipes = [
+        compress("alds", {"budget": {"params": 0.5}, "rule": rule, "error": "energy", "max_subspaces": 1}).recipe
+        for rule in ("sum", "max")
+    ]
+    totals = [sum(relative_losses(recipe)) for recipe in recipes]
+    largest = [max(relative_losses(recipe)) for recipe in recipes]
+    assert totals[0] < totals[1]
+    assert largest[1] < largest[0]
+
+
+def relative_losses(recipe: Recipe) -> list[float]:
+    """||W - What||_F / ||W||_F of each layer, by full SVDs."""
+    losses = []
+    for name, factorization in recipe.layers.items():
+        if factorization.kind == "svd":
+            layer = zoo().get_submodule(name)
+            blocks = layer.get_parameter("weight").detach().chunk(int(getattr(layer, "groups", 1)))
+            values = torch.stack([torch.linalg.svdvals(block.flatten(1)) for block in blocks])
+            dropped = values[:, factorization.ranks[0] :]
+            losses.append(float(dropped.norm() / values.norm()))
+    return losses
+
+
 def test_alternating_draws_from_the_task_alone() -> None:
-    values = {"budget": {"params": 0.4}, "solver": "alternating", "n_seeds": 1}
+    values = {"budget": {"params": 0.4}, "rule": "alternating", "n_seeds": 1}
     recipes = []
     for seed in range(6):
         torch.manual_seed(seed)

@@ -50,7 +50,7 @@ def test_a_misspelt_method_is_told_the_nearest() -> None:
         ("tucker", {"budget": {"flop": 0.5}}, "key of tucker.budget: 'flop' is not known; did you mean 'flops'?"),
         ("alds", {"budget": {"params": 1.5}}, "alds.budget.params is 1.5, it should be less than or equal to 1"),
         ("alds", {"budget": {}}, "alds.budget: expected at least one of params, flops and latency"),
-        ("alds", {"solver": "best"}, "alds.solver is 'best', it should be 'max' or 'alternating'"),
+        ("alds", {"rule": "best"}, "alds.rule is 'best', it should be 'max', 'alternating', 'sum'"),
         ("alds", {"n_seeds": 0}, "alds.n_seeds is 0, it should be greater than or equal to 1"),
         ("tucker", {"alpha": "big"}, "tucker.alpha is 'big', it should be a valid number"),
         ("tucker", {"alpha": 2, "budget": {"params": 0.5}}, "tucker: expected alpha or budget, got both"),

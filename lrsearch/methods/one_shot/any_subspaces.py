@@ -1,4 +1,4 @@
-"""ALDS and what differs from it in the foldings alone: any number of subspaces, any error, the largest made small.
+"""ALDS and what differs from it in the candidates alone: any number of subspaces, any error, any rule.
 
 Source: ALDS, NeurIPS 2021, Algorithm 1 and Theorem 1.
 """
@@ -11,8 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from lrsearch.allocate import Candidates
+from lrsearch.allocate import Candidates, Rule
+from lrsearch.distributions import Choice
 from lrsearch.methods import base
+from lrsearch.methods.base import Search
 from lrsearch.methods.one_shot import errors
 from lrsearch.methods.one_shot.cap import Caps
 from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, Spectral, drawn
@@ -21,19 +23,26 @@ from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, Spectral, 
 class AnySubspacesHyperparameters(BudgetHyperparameters):
     """What ``alds`` and ``alds_plus`` can be told."""
 
-    max_subspaces: Annotated[int, Field(ge=1)] | None = None
-    """The largest number k of subspaces in a layer; None allows every divisor of its input channels."""
-    error: Literal["proxy", "theorem1", "sum_bound", "energy"] = "proxy"
+    error: Annotated[Literal["proxy", "theorem1", "sum_bound", "energy"], Search(Choice(("proxy", "energy")))] = "proxy"
     """The relative error of a layer: the authors' lower bound of the operator norm, two upper bounds of it, or the
     Frobenius norm."""
-    solver: Literal["max", "alternating"] = "max"
-    """``max`` finds the smallest possible largest error; ``alternating`` is the paper's Algorithm 1."""
+    rule: Annotated[Literal["max", "alternating", "sum", "constant", "energy"], Search(Choice(("max", "sum")))] = "max"
+    """``max`` finds the smallest possible largest error; ``alternating`` is the paper's Algorithm 1 for it; ``sum``
+    minimises the sum of the errors; ``constant`` keeps the same fraction of every layer; ``energy`` the same fraction
+    of every layer's energy, whatever ``error`` says."""
+    max_subspaces: Annotated[int, Field(ge=1)] | None = None
+    """The largest number k of subspaces in a layer; None allows every divisor of its input channels."""
     n_seeds: Annotated[int, Field(ge=1)] = 15
     """Random starts of ``alternating``."""
 
+    @property
+    def measured(self) -> str:
+        """The error that the rule weighs."""
+        return "energy" if self.rule == "energy" else self.error
+
 
 class AnySubspaces(Spectral):
-    """The largest error of a layer as small as possible, over every k and rank."""
+    """Every k and rank, by any rule."""
 
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = AnySubspacesHyperparameters
 
@@ -44,11 +53,12 @@ class AnySubspaces(Spectral):
 
     def measure(self, hyperparameters: Any) -> errors.ErrorMeasure:
         """The error asked for."""
-        measure: errors.ErrorMeasure = getattr(errors, hyperparameters.error)
+        measure: errors.ErrorMeasure = getattr(errors, hyperparameters.measured)
         return measure
 
     def spread(
         self, caps: Caps, layers: Sequence[Candidates], hyperparameters: Any, generator: torch.Generator
     ) -> list[int]:
-        """By the solver asked for."""
-        return caps.allocate(layers, hyperparameters.solver, n_seeds=hyperparameters.n_seeds, rng=drawn(generator))
+        """By the rule asked for; equal energy is the smallest possible largest loss of it."""
+        rule: Rule = "max" if hyperparameters.rule == "energy" else hyperparameters.rule
+        return caps.allocate(layers, rule, n_seeds=hyperparameters.n_seeds, rng=drawn(generator))

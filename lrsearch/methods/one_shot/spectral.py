@@ -45,6 +45,10 @@ class Spectral:
     """The foldings to choose from (ALDS supplement A.6)."""
     rule: ClassVar[Rule] = "max"
 
+    def folded(self, hyperparameters: BudgetHyperparameters) -> Sequence[int]:
+        """The foldings to choose from, all that there are statistics of unless told otherwise."""
+        return self.schemes
+
     def subspaces(self, useful: Sequence[int], hyperparameters: BudgetHyperparameters) -> Sequence[int]:
         """Which of the numbers of subspaces that make a layer smaller, ascending from 1, it may have."""
         return useful[:1]
@@ -91,23 +95,24 @@ class Spectral:
             BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
         """
 
-        def families(name: str, shape: LayerShape) -> list[Family]:
-            return self._families(name, shape, hyperparameters, statistics)
+        def families(name: str, shape: LayerShape) -> Sequence[Family]:
+            return self.families(name, shape, hyperparameters, statistics)
 
         def spread(caps: Caps, layers: Sequence[Candidates]) -> list[int]:
             return self.spread(caps, layers, hyperparameters, task.generator)
 
         return (yield from compress_within(model, task, self.name, hyperparameters.budget, families, spread))
 
-    def _families(
+    def families(
         self,
         name: str,
         shape: LayerShape,
         hyperparameters: BudgetHyperparameters,
         statistics: Mapping[str, Tensor],
-    ) -> list[Family]:
+    ) -> Sequence[Family]:
+        """The factorizations of a layer to choose from."""
         spectra = {}
-        for scheme in foldings(shape, self.schemes):
+        for scheme in foldings(shape, self.folded(hyperparameters)):
             useful = useful_subspaces(shape, scheme)
             for k in self.subspaces(useful, hyperparameters) if useful else ():
                 spectra[scheme, k] = statistics[f"{name}/{scheme}/{k}"]
