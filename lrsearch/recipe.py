@@ -13,17 +13,20 @@ from lrsearch.errors import LrsearchError
 class Factorization(BaseModel):
     """How one layer is replaced. Frozen and hashable, so that candidates can be keys.
 
-    ``kind`` gives ``ranks`` their meaning: ``svd`` has one rank per subspace, ``tucker2`` and ``tt`` the pair
-    (r1, r2) of input-side and output-side ranks, ``cp`` its number of components, ``dense`` none. ``tt``, the
-    tensor train over (outputs, kernel, inputs), is the network of ``tucker2`` with other weights.
+    ``kind`` gives ``ranks`` their meaning: ``svd`` and ``messi`` have one rank per subspace, ``tucker2`` and ``tt``
+    the pair (r1, r2) of input-side and output-side ranks, ``cp`` its number of components, ``dense`` none. ``tt``, the
+    tensor train over (outputs, kernel, inputs), is the network of ``tucker2`` with other weights. ``pruned`` has
+    the numbers of input and output channels that are left.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["dense", "svd", "tucker2", "cp", "tt"]
+    kind: Literal["dense", "svd", "messi", "tucker2", "cp", "tt", "pruned"]
     ranks: tuple[int, ...] = ()
     groups: int = 1
-    """Number of subspaces (``svd``): the input channels are split into this many consecutive slices."""
+    """Number of subspaces (``svd``, ``messi``): the input channels are split into this many slices, consecutive ones
+    or, for ``messi``, after they are put into an order that is kept with the weights. Of a ``pruned``
+    convolution its own groups, which are fewer where whole groups are gone."""
     scheme: Literal[0, 1, 2, 3] = 0
     """Which kernel axes stay together: the folding of a convolution into a matrix (``svd``; ALDS supplement, A.6),
     or both (0) or none (1) of them in the components of ``cp``; 0 for every other kind."""
@@ -44,7 +47,8 @@ class Recipe(BaseModel):
     """The model entry of a space file (``name`` and its arguments), or None for a module the caller built."""
     method: str
     layers: dict[str, Factorization]
-    """Keyed by the layer's name in ``named_modules()`` of the dense network."""
+    """Keyed by the layer's name in ``named_modules()`` of the dense network; batch norms are here too where they are
+    pruned."""
 
     def save(self, path: Path) -> None:
         """Write the recipe as JSON."""

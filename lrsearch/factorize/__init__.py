@@ -1,6 +1,7 @@
 """The mathematics of one layer: how it can be factorized, what that costs, and the modules that realise it."""
 
 from lrsearch.factorize.build import build_layer, factorize_layer
+from lrsearch.factorize.channel_gather import ChannelGather
 from lrsearch.factorize.cost import LayerCost, layer_cost
 from lrsearch.factorize.grouped_linear import GroupedLinear
 from lrsearch.factorize.layers import LayerShape, find_layers
@@ -9,6 +10,7 @@ from lrsearch.factorize.usage import Call
 
 __all__ = [
     "Call",
+    "ChannelGather",
     "GroupedLinear",
     "LayerCost",
     "LayerShape",

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from lrsearch.factorize.channel_gather import ChannelGather
 from lrsearch.factorize.cp import cp_weights
 from lrsearch.factorize.grouped_linear import GroupedLinear
 from lrsearch.factorize.layers import Layer, LayerShape
+from lrsearch.factorize.projective import cluster_channels
+from lrsearch.factorize.pruned import build_pruned
 from lrsearch.factorize.stages import Stage, check_fits, stages
 from lrsearch.factorize.svd import svd_weights
 from lrsearch.factorize.tensor_train import tt_weights
@@ -22,20 +25,28 @@ from lrsearch.recipe import Factorization
 def build_layer(module: nn.Module, factorization: Factorization) -> nn.Module:
     """The structure of a factorized layer, its weights still to be loaded; ``module`` itself where it stays dense.
 
-    The stages are ``"0"``, ``"1"``, ... of an ``nn.Sequential``, on the layer's device, in its dtype and mode;
-    they train if its weight does. No random number is drawn.
+    A pruned layer is one smaller layer, batch norm too. Otherwise the stages are ``"0"``, ``"1"``, ... of an
+    ``nn.Sequential``. Both are on the layer's device, in its dtype and mode, and train if its weight does. No random
+    number is drawn.
 
     Raises:
-        TypeError: the module is no Conv2d or Linear.
+        TypeError: the module is no Conv2d or Linear, nor a batch norm to be pruned.
         ValueError: the factorization does not fit the layer.
     """
+    if factorization.kind == "pruned":
+        return build_pruned(module, factorization)
     layer, shape = _layer(module)
     if factorization.kind == "dense":
         return module
-    if isinstance(layer, nn.Linear) and factorization.kind != "svd":
+    if isinstance(layer, nn.Linear) and factorization.kind not in ("svd", "messi"):
         raise ValueError(f"{factorization.kind} factorizes convolutions, a Linear layer has no kernel")
     chain = stages(shape, factorization)
     built = [_stage(layer, stage, bias=layer.bias is not None and stage is chain[-1]) for stage in chain]
+    if factorization.kind == "messi":
+        built = [
+            ChannelGather(shape.in_channels, -1 if isinstance(layer, nn.Linear) else -3, device=layer.weight.device),
+            *built,
+        ]
     sequence = nn.Sequential(*built).train(layer.training)
     for parameter in sequence.parameters():
         parameter.requires_grad_(layer.weight.requires_grad)
@@ -54,9 +65,10 @@ def factorize_layer(
 ) -> nn.Module:
     """The factorized layer with the weights that approximate ``module`` best; ``module`` itself if it stays dense.
 
-    ``svd`` is optimal slice by slice; ``tucker2`` is the truncated higher-order SVD, which ``refine`` improves by
-    alternating least squares; ``tt`` is the TT-SVD; ``cp`` comes from alternating least squares too. Where
-    ``weights`` of the stages are given they are taken instead, and ``bias`` in place of the layer's if it has one.
+    ``svd`` is optimal slice by slice; ``messi`` too, for the slices that projective clustering finds; ``tucker2`` is
+    the truncated higher-order SVD, which ``refine`` improves by alternating least squares; ``tt`` is the TT-SVD;
+    ``cp`` comes from alternating least squares too. Where ``weights`` of the stages are given they are taken instead,
+    and ``bias`` in place of the layer's if it has one.
 
     Raises:
         TypeError: the module is no Conv2d or Linear.
@@ -68,9 +80,16 @@ def factorize_layer(
     built = build_layer(layer, factorization)
     if not isinstance(built, nn.Sequential):
         return built
+    dense = layer.weight
+    gather, *_ = built
+    if isinstance(gather, ChannelGather):
+        gather.index = cluster_channels(dense, shape.groups, factorization.groups, factorization.ranks[0]).to(
+            dense.device
+        )
+        dense = _reordered(dense, shape.groups, gather.index)
     if weights is None:
-        weights = _weights(layer, shape, factorization, refine)
-    for stage, weight in zip(built, weights, strict=True):
+        weights = _weights(dense, shape, factorization, refine)
+    for stage, weight in zip(built[-len(weights) :], weights, strict=True):
         target = stage.get_parameter("weight")
         with torch.no_grad():
             target.copy_(weight.reshape(target.shape))
@@ -80,17 +99,23 @@ def factorize_layer(
     return built
 
 
-def _weights(layer: Layer, shape: LayerShape, factorization: Factorization, refine: bool) -> tuple[Tensor, ...]:
+def _reordered(weight: Tensor, groups: int, index: Tensor) -> Tensor:
+    """The weight for channels in another order, each group's among themselves."""
+    local = index.reshape(groups, -1) % weight.shape[1]
+    return torch.cat([part[:, order] for part, order in zip(weight.chunk(groups), local, strict=True)])
+
+
+def _weights(weight: Tensor, shape: LayerShape, factorization: Factorization, refine: bool) -> tuple[Tensor, ...]:
     if factorization.kind == "tucker2":
         r1, r2 = factorization.ranks
-        return tucker2_weights(layer.weight, shape.groups, r1, r2, refine=refine)
+        return tucker2_weights(weight, shape.groups, r1, r2, refine=refine)
     if factorization.kind == "tt":
         r1, r2 = factorization.ranks
-        return tt_weights(layer.weight, shape.groups, r1, r2)
+        return tt_weights(weight, shape.groups, r1, r2)
     if factorization.kind == "cp":
-        return cp_weights(layer.weight, shape.groups, factorization.ranks[0], factorization.scheme)
+        return cp_weights(weight, shape.groups, factorization.ranks[0], factorization.scheme)
     rank = factorization.ranks[0]
-    return svd_weights(layer.weight, shape.groups, factorization.scheme, factorization.groups, rank)
+    return svd_weights(weight, shape.groups, factorization.scheme, factorization.groups, rank)
 
 
 def _layer(module: nn.Module) -> tuple[Layer, LayerShape]:

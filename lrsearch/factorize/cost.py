@@ -13,6 +13,8 @@ from lrsearch.recipe import Factorization
 class LayerCost(NamedTuple):
     """Weights (the bias, which no factorization changes, not counted) and multiply-adds of one forward pass.
 
+    The order of channels that ``messi`` keeps counts like a weight for each channel.
+
     ``macs`` is None where the shape knows no calls.
     """
 
@@ -28,6 +30,8 @@ def layer_cost(shape: LayerShape, factorization: Factorization) -> LayerCost:
     """
     chain = stages(shape, factorization)
     params = sum(stage.params for stage in chain)
+    if factorization.kind == "messi":
+        params += shape.in_channels
     if shape.calls is None:
         return LayerCost(params, None)
     return LayerCost(params, sum(_macs(chain, call) for call in shape.calls))

@@ -34,20 +34,25 @@ def stages(shape: LayerShape, factorization: Factorization) -> tuple[Stage, ...]
     """The chain of a factorization, from input to output; the last stage has the bias.
 
     ``dense``: the layer itself. ``svd``: two stages (ALDS supplement A.6) of ``groups`` subspaces for each group
-    of the dense layer, all of the same rank, since a grouped convolution has equal groups. ``tucker2`` and ``tt``:
+    of the dense layer, all of the same rank, since a grouped convolution has equal groups. ``messi``: the same,
+    behind a ``ChannelGather``, which is no convolution. ``tucker2`` and ``tt``:
     1x1, core, 1x1, the ranks for each group of the dense layer. ``cp``: 1x1, depthwise with the kernel (or with its
     height, then with its width, for scheme 1), 1x1, as many channels as components for each group.
+    ``pruned``: the layer itself, with the channels that are left.
 
     Raises:
         ValueError: the ranks or subspaces do not fit the layer.
     """
     check_fits(shape, factorization)
-    if factorization.kind == "svd":
+    if factorization.kind in ("svd", "messi"):
         return _svd(shape, factorization.scheme, factorization.groups, factorization.ranks[0])
     if factorization.kind in ("tucker2", "tt"):
         return _tucker2(shape, *factorization.ranks)
     if factorization.kind == "cp":
         return _cp(shape, factorization.scheme, factorization.ranks[0])
+    if factorization.kind == "pruned":
+        inputs, outputs = factorization.ranks
+        return (Stage(inputs, outputs, shape.kernel, factorization.groups, (True, True)),)
     return (Stage(shape.in_channels, shape.out_channels, shape.kernel, shape.groups, (True, True)),)
 
 
@@ -118,7 +123,7 @@ def check_fits(shape: LayerShape, factorization: Factorization) -> None:
         ValueError: says which rank or number of subspaces was expected.
     """
     kind, ranks, subspaces = factorization.kind, factorization.ranks, factorization.groups
-    if kind == "svd":
+    if kind in ("svd", "messi"):
         if subspaces < 1 or shape.in_per_group % subspaces:
             raise ValueError(f"groups is {subspaces}, expected a divisor of {shape.in_per_group} input channels")
         limit = max_rank(shape, factorization.scheme, subspaces)

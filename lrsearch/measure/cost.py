@@ -8,13 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from lrsearch.factorize import ChannelGather
 from lrsearch.measure.modes import evaluation_mode
 
 
 class Cost(NamedTuple):
     """The size of a network.
 
-    ``params``: all parameters, biases and batch norm included, shared ones once. ``flops``: of one forward
+    ``params``: all parameters, biases and batch norm included, shared ones once, and orders of
+    channels that are kept with the weights. ``flops``: of one forward
     pass on the example input, two for each multiply-add of convolutions and matrix products; None without input.
     """
 
@@ -27,7 +29,8 @@ def count_cost(model: nn.Module, example_input: Tensor | None) -> Cost:
 
     Modes, batch-norm statistics and random state are left as they were.
     """
-    params = sum(parameter.numel() for parameter in model.parameters())
+    orders = (module.index for module in model.modules() if isinstance(module, ChannelGather))
+    params = sum(tensor.numel() for tensor in (*model.parameters(), *orders))
     if example_input is None:
         return Cost(params, None)
     devices = [example_input.device] if example_input.is_cuda else []

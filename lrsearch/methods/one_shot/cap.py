@@ -103,8 +103,7 @@ class Caps:
         try:
             return allocate(layers, [cap.allowed - cap.fixed for cap in self.caps], rule, n_seeds=n_seeds, rng=rng)
         except BudgetUnreachableError as error:
-            reached = [cap.reaching(int(cost)) for cap, cost in zip(self.caps, error.each, strict=True)]
-            raise self._unreachable(reached) from error
+            raise unreachable(self.caps, [int(cost) for cost in error.each]) from error
 
     def verify(self, model: nn.Module, task: Task) -> None:
         """Count the compressed network's own parameters and FLOPs.
@@ -120,17 +119,6 @@ class Caps:
                     f"the compressed network has {counted} {cap.resource}, more than the budget of "
                     f"{cap.allowed}: its layers are used in a way that cannot be predicted from their shapes"
                 )
-
-    def _unreachable(self, reached: Sequence[float]) -> BudgetUnreachableError:
-        pairs = list(zip(self.caps, reached, strict=True))
-        out = [(cap, fraction) for cap, fraction in pairs if cap.fraction < fraction] or pairs
-        asked = " and ".join(f"budget.{cap.resource} is {cap.fraction:g}" for cap, _ in out)
-        rounded = [f"{math.ceil(fraction * 10_000) / 10_000:g}" for _, fraction in out]
-        smallest = f"the smallest fraction this method reaches on this network is {rounded[0]}"
-        if len(out) > 1:
-            each = ", ".join(f"{cap.resource} {value}" for (cap, _), value in zip(out, rounded, strict=True))
-            smallest = f"the smallest fractions this method reaches on this network, each alone, are {each}"
-        return BudgetUnreachableError(f"{asked}, but {smallest}", out[0][1], reached)
 
 
 def make_caps(model: nn.Module, layers: Mapping[str, LayerShape], budget: Budget, task: Task) -> Caps:
@@ -160,3 +148,17 @@ def make_caps(model: nn.Module, layers: Mapping[str, LayerShape], budget: Budget
 def _units(fraction: float) -> int:
     """A fraction of the dense network's time as a whole number, so that sums are exact; rounded up."""
     return math.ceil(fraction * _LATENCY_UNITS)
+
+
+def unreachable(caps: Sequence[Cap], smallest: Sequence[int]) -> BudgetUnreachableError:
+    """The error that says what can be reached, from the smallest cost of the layers for each cap."""
+    reached = [cap.reaching(cost) for cap, cost in zip(caps, smallest, strict=True)]
+    pairs = list(zip(caps, reached, strict=True))
+    out = [(cap, fraction) for cap, fraction in pairs if cap.fraction < fraction] or pairs
+    asked = " and ".join(f"budget.{cap.resource} is {cap.fraction:g}" for cap, _ in out)
+    rounded = [f"{math.ceil(fraction * 10_000) / 10_000:g}" for _, fraction in out]
+    text = f"the smallest fraction this method reaches on this network is {rounded[0]}"
+    if len(out) > 1:
+        each = ", ".join(f"{cap.resource} {value}" for (cap, _), value in zip(out, rounded, strict=True))
+        text = f"the smallest fractions this method reaches on this network, each alone, are {each}"
+    return BudgetUnreachableError(f"{asked}, but {text}", out[0][1], reached)

@@ -1,0 +1,1 @@
+"""What methods share that remove channels instead of factorizing layers."""
