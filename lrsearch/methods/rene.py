@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,15 @@ from torch import Tensor, nn
 
 from lrsearch.allocate import Candidates
 from lrsearch.distributions import Choice, IntUniform
-from lrsearch.errors import LrsearchError, TrialFailedError
-from lrsearch.factorize import LayerShape, factorize_layer, find_layers
+from lrsearch.errors import LrsearchError
+from lrsearch.factorize import LayerShape, find_layers
 from lrsearch.factorize.ranks import Decomposition
 from lrsearch.methods import base
 from lrsearch.methods.base import Compressed, Progress, Search, Task
 from lrsearch.methods.one_shot.apply import apply
 from lrsearch.methods.one_shot.candidates import NOT_SMALLER, Family
 from lrsearch.methods.one_shot.cap import Caps, make_caps
+from lrsearch.methods.one_shot.progress import counted
 from lrsearch.methods.one_shot.within_budget import compress_within
 from lrsearch.methods.rene_search.budget import by_rank, shares, smaller_members
 from lrsearch.methods.rene_search.grid import step_sizes
@@ -36,8 +37,6 @@ from lrsearch.methods.rene_search.stage import Settings
 from lrsearch.recipe import Factorization
 from lrsearch.training import Retraining
 from lrsearch.training.distillation import distil_layers
-
-_Result = TypeVar("_Result")
 
 
 class ReneHyperparameters(base.Hyperparameters):
@@ -111,19 +110,19 @@ class Rene:
         total = ahead + max(1, len(shapes))
         found = Found({}, {})
         if layers:
-            found = yield from _counted(search(model, layers, plan, task), 0, ahead, total)
+            found = yield from counted(search(model, layers, plan, task), 0, ahead, total)
         ranks = {name: chosen[-1] for name, chosen in found.ranks.items()}
         if budget is not None:
 
             def families(name: str, shape: LayerShape) -> list[Family]:
                 return [by_rank(shape, members[name], ranks.get(name, 1))]
 
-            decomposed = compress_within(model, task, "rene", budget, families, _in_proportion, _factorized)
+            decomposed = compress_within(model, task, "rene", budget, families, _in_proportion)
         else:
             left = Factorization(kind="dense", reason=NOT_SMALLER)
             chosen = {name: of_layer[ranks[name] - 1] if of_layer else left for name, of_layer in members.items()}
-            decomposed = apply(model, task, "rene", chosen, dense, factorize=_factorized)
-        compressed = yield from _counted(decomposed, ahead, total, total)
+            decomposed = apply(model, task, "rene", chosen, dense)
+        compressed = yield from counted(decomposed, ahead, total, total)
         return replace(compressed, history={"alpha": found.alpha, "ranks": found.ranks})
 
     def retraining(self, compressed: Compressed, dense: nn.Module, hyperparameters: ReneHyperparameters) -> Retraining:
@@ -150,30 +149,6 @@ def _plan(hyperparameters: ReneHyperparameters, task: Task) -> Plan:
         seed=int(torch.randint(2**31, (), generator=task.generator)),
         steered=given.budget is not None,
     )
-
-
-def _factorized(name: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
-    try:
-        return factorize_layer(layer, factorization)
-    except ArithmeticError as error:
-        raise TrialFailedError(f"layer {name!r}, ranks {factorization.ranks}: {error}") from error
-
-
-def _counted(
-    steps: Generator[Progress, None, _Result], offset: int, end: int, total: int
-) -> Generator[Progress, None, _Result]:
-    """The progress of one part of the work as that of the whole, up to ``end`` even where the part has fewer steps."""
-    done = offset
-    while True:
-        try:
-            done = offset + next(steps).done
-        except StopIteration as stop:
-            result: _Result = stop.value
-            break
-        yield Progress(done, total)
-    for skipped in range(done + 1, end + 1):
-        yield Progress(skipped, total)
-    return result
 
 
 METHOD: base.Method = Rene()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from lrsearch.errors import LrsearchError
+from lrsearch.errors import LrsearchError, TrialFailedError
 from lrsearch.factorize import copy_with, factorize_layer
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.recipe import Factorization, Recipe
@@ -38,13 +39,15 @@ def apply(
 
     Raises:
         LrsearchError: a layer's weight is not finite.
+        TrialFailedError: a decomposition diverges.
     """
     replaced = [name for name, factorization in chosen.items() if factorization.kind != "dense"]
     layers = {}
     for done, name in enumerate(replaced, start=1):
         finite_weight(model, name)
         layer = model.get_submodule(name)
-        layers[name] = factorize(name, layer, chosen[name]) if factorize else factorize_layer(layer, chosen[name])
+        with diverging(f"layer {name!r}, ranks {chosen[name].ranks}"):
+            layers[name] = factorize(name, layer, chosen[name]) if factorize else factorize_layer(layer, chosen[name])
         yield Progress(done, len(replaced))
     if not replaced:
         yield Progress(1, 1)
@@ -52,6 +55,19 @@ def apply(
     factorizations = {**chosen, **reasons}
     ordered = {name: factorizations[name] for name, _ in model.named_modules() if name in factorizations}
     return Compressed(copy_with(model, layers), Recipe(architecture=task.architecture, method=method, layers=ordered))
+
+
+@contextmanager
+def diverging(what: str) -> Iterator[None]:
+    """Decompose ``what``, a layer and its candidates.
+
+    Raises:
+        TrialFailedError: it diverges.
+    """
+    try:
+        yield
+    except ArithmeticError as error:
+        raise TrialFailedError(f"{what}: {error}") from error
 
 
 def finite_weight(model: nn.Module, name: str) -> Tensor:

@@ -48,13 +48,17 @@ def tucker_errors(weight: Tensor, groups: int, error: TuckerError) -> Tensor:
     return (kept[-1, -1] - kept).clamp_min(0)
 
 
-def tucker_family(shape: LayerShape, errors: Tensor, error: TuckerError) -> Family:
+def tucker_family(
+    shape: LayerShape, errors: Tensor, error: TuckerError, kind: Literal["tucker2", "tt"] = "tucker2"
+) -> Family:
     """The pairs of ranks that make a layer smaller and that no other pair undercuts in error and size.
 
     Args:
         shape: of a convolution.
         errors: as ``tucker_errors`` returns them.
         error: which they are; the family's are relative to the weight's largest singular value or its norm.
+        kind: ``tt`` for tensor trains, whose energy lost is at most that of the Tucker-2 of the same ranks: the bases
+            of the outputs are the same, those of the inputs are the best there are with them.
     """
     table = errors.numpy()
     # No output-side rank at all loses everything.
@@ -68,7 +72,7 @@ def tucker_family(shape: LayerShape, errors: Tensor, error: TuckerError) -> Fami
     smaller = (measured[:, 0] < dense[0]) & (measured[:, 1] <= dense[1])
     kept = np.union1d(*(_staircase(lost, measured[:, column], np.flatnonzero(smaller)) for column in (0, 1)))
     members = [(int(a), int(b)) for a, b in zip(r1[kept], r2[kept], strict=True)]
-    return Family(0, lost[kept], measured[kept], lambda index: Factorization(kind="tucker2", ranks=members[index]))
+    return Family(0, lost[kept], measured[kept], lambda index: Factorization(kind=kind, ranks=members[index]))
 
 
 def has_tucker2(shape: LayerShape) -> bool:

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from lrsearch.data import Splits
 from lrsearch.data.seeds import derived_seed
-from lrsearch.errors import LrsearchError, TrialFailedError
+from lrsearch.errors import LrsearchError
 from lrsearch.factorize import LayerShape
 from lrsearch.files import replacing
 from lrsearch.methods.base import Progress, Task
-from lrsearch.methods.one_shot.apply import finite_weight
+from lrsearch.methods.one_shot.apply import diverging, finite_weight
 from lrsearch.methods.rene_search.grid import first_grid, narrowed
 from lrsearch.methods.rene_search.slices import slices_of
 from lrsearch.methods.rene_search.stage import Choice, Settings, Stage
@@ -138,10 +138,8 @@ def _step(
 
 def _choice(model: nn.Module, name: str, layer: Layer, plan: Plan, grid: list[int]) -> Choice:
     weight = finite_weight(model, name).detach()
-    try:
+    with diverging(f"layer {name!r}, candidates of rank {grid[0]} to {grid[-1]}"):
         slices = slices_of(weight, layer.shape, plan.settings.decomposition, grid)
-    except ArithmeticError as error:
-        raise TrialFailedError(f"layer {name!r}, candidates of rank {grid[0]} to {grid[-1]}: {error}") from error
     costs = layer.costs[torch.tensor(grid) - 1].to(weight)
     return Choice(slices, len(layer.costs), costs)
 
