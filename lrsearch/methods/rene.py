@@ -12,8 +12,6 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -24,7 +22,7 @@ from lrsearch.errors import LrsearchError
 from lrsearch.factorize import LayerShape, find_layers
 from lrsearch.factorize.ranks import Decomposition
 from lrsearch.methods import base
-from lrsearch.methods.base import Compressed, Progress, Search, Task
+from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
 from lrsearch.methods.one_shot.apply import apply
 from lrsearch.methods.one_shot.candidates import NOT_SMALLER, Family
 from lrsearch.methods.one_shot.cap import Caps, make_caps
@@ -68,9 +66,10 @@ class ReneHyperparameters(base.Hyperparameters):
     objective: Literal["branch", "paper"] = "branch"
     """What the factorizations fit: the layer's weight each (``branch``), or with their mixture alone (``paper``,
     eq. 6), by which every single one gets worse."""
-    rank_loss: Literal["cap", "paper"] = "cap"
-    """What ranks are relative to: the layer's break-even rank, or the largest candidate of the stage (``paper``, by
-    which the pressure on ranks fades from stage to stage)."""
+    rank_loss: Literal["cost", "cap", "paper"] = "cap"
+    """What presses on ranks: what the layers cost together of what the budget counts (``cost``), or the sum of all
+    ranks (eq. 5), each relative to its layer's break-even rank (``cap``) or to the largest candidate of the stage
+    (``paper``, whose pressure fades from stage to stage)."""
     data_free: bool = False
     """Train the coefficients on the decomposition loss in place of the cross-entropy."""
     distillation: Annotated[float, Field(ge=0)] = 0.5
@@ -101,9 +100,7 @@ class Rene:
         shapes, dense = find_layers(model, task.example_input)
         members = {name: smaller_members(shape, hyperparameters.decomposition) for name, shape in shapes.items()}
         budget = hyperparameters.budget
-        costs: Mapping[str, npt.NDArray[np.float64]] = {n: np.zeros((len(m), 1)) for n, m in members.items() if m}
-        if budget is not None:
-            costs = shares(make_caps(model, shapes, budget, task), shapes, members)
+        costs = shares(make_caps(model, shapes, budget or Budget(params=1.0), task), shapes, members)
         layers = {name: Layer(shapes[name], torch.from_numpy(shared)) for name, shared in costs.items()}
         plan = _plan(hyperparameters, task)
         ahead = len(plan.sizes) * (len(layers) + plan.stage_length) if layers else 0

@@ -8,13 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from lrsearch.data import Splits
+from lrsearch.compression import compress_steps, drain
+from lrsearch.compression import make_task as make_trial_task
+from lrsearch.data import Splits, load_data
 from lrsearch.errors import LrsearchError, TrialFailedError
 from lrsearch.factorize.cp import multiply_out
+from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
+from lrsearch.measure.gate import DeviceGate
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Retrains, Task
 from lrsearch.methods.rene_search import search
+from lrsearch.models import build_model
+from lrsearch.training import Retraining, TrainingConfig, train
+from lrsearch.training.distillation import distil_logits
 from tests.methods.zoo import collect, compress, images, make_task, zoo
 
 BRIEF = {"steps": 3, "warm_up": 1, "initial_step": 4, "factor": 4}
@@ -50,11 +57,14 @@ def planted_network(decomposition: str, ranks: tuple[int, int], noise: float) ->
     return model, Splits("planted", items, items, items, items, classes=32)
 
 
+@pytest.mark.parametrize("rank_loss", ["cost", "cap"])
 @pytest.mark.parametrize("noise", [0.05, 0.2])
 @pytest.mark.parametrize(("initial_step", "factor"), [(8, 8), (4, 4), (8, 2), (1, 2)])
-def test_planted_ranks_of_trains_are_found_without_data(noise: float, initial_step: int, factor: int) -> None:
+def test_planted_ranks_of_trains_are_found_without_data(
+    noise: float, initial_step: int, factor: int, rank_loss: str
+) -> None:
     model, _ = planted_network("tt", (5, 12), noise)
-    values = {"data_free": True, "initial_step": initial_step, "factor": factor}
+    values = {"data_free": True, "initial_step": initial_step, "factor": factor, "rank_loss": rank_loss}
     found = compress("rene", values, model, Task()).history["ranks"]
     assert [abs(found["0"][-1] - 5) <= 1, abs(found["2"][-1] - 12) <= 1] == [True, True]
 
@@ -182,6 +192,23 @@ def test_inputs_that_are_not_finite_name_layer_and_candidate() -> None:
     task = replace(make_task(), splits=Splits("broken", items, items, items, items, classes=10))
     with pytest.raises(TrialFailedError, match=r"not finite at layer '\w+', candidate of rank \d"):
         compress("rene", BRIEF, task=task)
+
+
+@pytest.mark.slow
+def test_a_student_of_a_teacher_is_compressed_in_turn() -> None:
+    """The paper's double compression: the student learns from the teacher, then RENE compresses the student."""
+    splits, device, gate = load_data({"name": "digits"}), torch.device("cpu"), DeviceGate("cpu")
+    torch.manual_seed(0)
+    teacher, student = (build_model({"name": "digits_resnet", "width": width}) for width in (16, 8))
+    for model, retraining in ((teacher, Retraining()), (student, Retraining(extra_loss=distil_logits(teacher, 1.0)))):
+        config = TrainingConfig(epochs=8)
+        list(train(model, splits, config, device=device, seed=0, gate=gate, retraining=retraining))
+    values = {"budget": {"params": 0.6}, "initial_step": 4, "factor": 4, "steps": 30}
+    result = drain(compress_steps(student, "rene", values, make_trial_task(student, splits)))
+    sizes = [count_cost(model, None).params for model in (teacher, student, result.model)]
+    assert sizes[0] > 3 * sizes[1]
+    assert sizes[2] <= 0.6 * sizes[1]
+    assert evaluate(result.model, splits.batches("test", 256), device, gate) > 85
 
 
 def test_retraining_distils_the_factorized_layers() -> None:

@@ -31,7 +31,7 @@ class Settings:
 
     decomposition: Decomposition
     objective: Literal["branch", "paper"]
-    rank_loss: Literal["cap", "paper"]
+    rank_loss: Literal["cost", "cap", "paper"]
     beta: float
     gamma: float
     lr: float
@@ -157,7 +157,15 @@ class Stage:
         return [f for c in self.choices.values() if every or not c.slices.is_optimal for f in c.slices.factors]
 
     def _rank_loss(self, probabilities: Mapping[str, Tensor]) -> Tensor:
-        """Eq. 5 without gamma, which the steps carry; ranks are relative to the layer's cap, or to its candidates'."""
+        """Eq. 5 without gamma, which the steps carry.
+
+        Ranks are relative to the layer's cap or to its candidates' largest; ``cost`` has what they cost in their place,
+        of all layers together.
+        """
+        if self._settings.rank_loss == "cost":
+            costs = [probabilities[name] @ choice.costs for name, choice in self.choices.items()]
+            cost: Tensor = torch.stack(costs).sum(0).max() ** self._settings.beta
+            return cost
         total = torch.zeros(())
         for name, choice in self.choices.items():
             ranks = choice.slices.ranks
