@@ -6,6 +6,8 @@ section 2.1 and supplement A.3, A.6.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -41,20 +43,58 @@ def fold(weight: Tensor, groups: int, scheme: int, subspaces: int) -> Tensor:
     return ordered.reshape(groups, subspaces, row_count, -1)
 
 
-def singular_values(weight: Tensor, groups: int, scheme: int, subspaces: int) -> Tensor:
+def singular_values(weight: Tensor, groups: int, scheme: int, subspaces: Iterable[int]) -> dict[int, Tensor]:
     """Singular values of every folded slice, without vectors, in double precision.
 
     They are the square roots of the eigenvalues of the smaller Gram matrix, which is several times faster than
-    an SVD; values below about 1e-8 of the largest are rounding.
+    an SVD; values below about 1e-8 of the largest are rounding. One number of subspaces mostly finds its Gram
+    matrices in those of another: over rows they are sums, over columns blocks.
+
+    Args:
+        weight: as for ``fold``.
+        groups: as for ``fold``.
+        scheme: as for ``fold``.
+        subspaces: the numbers k of slices to compute them for.
 
     Returns:
-        (groups, subspaces, min(rows, columns)), descending.
+        k -> (groups, k, min(rows, columns)), descending.
     """
-    matrices = fold(weight.detach().to(torch.float64), groups, scheme, subspaces)
-    if matrices.shape[-2] > matrices.shape[-1]:
-        matrices = matrices.mT
-    squares: Tensor = torch.linalg.eigvalsh(matrices @ matrices.mT)
-    return squares.clamp_min(0).sqrt().flip(-1)
+    matrices = fold(weight.detach(), groups, scheme, 1).squeeze(1)
+    rows, columns = matrices.shape[-2:]
+    over_rows = [k for k in sorted(subspaces, reverse=True) if rows <= columns // k]
+    over_columns = [k for k in sorted(subspaces) if rows > columns // k]
+    values = {}
+    for numbers, derived in ((over_rows, _sums), (over_columns, _blocks)):
+        grams = torch.empty(0)
+        for previous, k in zip([0, *numbers], numbers, strict=False):
+            nested = previous and max(k, previous) % min(k, previous) == 0
+            grams = derived(grams, k) if nested else _grams(matrices, k)
+            values[k] = torch.linalg.eigvalsh(grams).clamp_min(0).sqrt().flip(-1)
+    return values
+
+
+def _grams(matrices: Tensor, subspaces: int) -> Tensor:
+    """The smaller Gram matrix of each slice of (groups, rows, columns): (groups, subspaces, side, side)."""
+    grams = []
+    # One slice after the other, so that no more than one of them is held in double precision.
+    for part in matrices.chunk(subspaces, dim=-1):
+        exact = part.to(torch.float64)
+        grams.append(exact.mT @ exact if exact.shape[-2] > exact.shape[-1] else exact @ exact.mT)
+    return torch.stack(grams, dim=1)
+
+
+def _sums(grams: Tensor, subspaces: int) -> Tensor:
+    """From Gram matrices over the rows of more slices."""
+    groups, _, side, _ = grams.shape
+    return grams.view(groups, subspaces, -1, side, side).sum(2)
+
+
+def _blocks(grams: Tensor, subspaces: int) -> Tensor:
+    """From Gram matrices over the columns of fewer slices."""
+    groups, slices, side, _ = grams.shape
+    parts = subspaces // slices
+    cells = grams.view(groups, slices, parts, side // parts, parts, side // parts)
+    return cells.diagonal(dim1=2, dim2=4).movedim(-1, 2).flatten(1, 2)
 
 
 def svd_weights(weight: Tensor, groups: int, scheme: int, subspaces: int, rank: int) -> tuple[Tensor, Tensor]:

@@ -11,13 +11,22 @@ from tests.factorize.random_layers import convolutions
 @settings(max_examples=80, deadline=None)
 @given(convolutions(), st.integers(0, 3), st.data())
 def test_singular_values_are_those_of_the_library(layer: nn.Conv2d, scheme: int, data: st.DataObject) -> None:
-    channels = layer.weight.shape[1]
-    subspaces = data.draw(st.sampled_from([k for k in range(1, channels + 1) if channels % k == 0]))
-    matrices = fold(layer.weight, layer.groups, scheme, subspaces)
-    expected = torch.linalg.svdvals(matrices)
-    torch.testing.assert_close(
-        singular_values(layer.weight, layer.groups, scheme, subspaces), expected, rtol=0, atol=1e-7
-    )
+    divisors = [k for k in range(1, layer.weight.shape[1] + 1) if layer.weight.shape[1] % k == 0]
+    subspaces = data.draw(st.lists(st.sampled_from(divisors), unique=True))
+    found = singular_values(layer.weight, layer.groups, scheme, subspaces)
+    assert found.keys() == set(subspaces)
+    for k, values in found.items():
+        expected = torch.linalg.svdvals(fold(layer.weight, layer.groups, scheme, k))
+        torch.testing.assert_close(values, expected, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("shape", [(24, 48, 3, 3), (64, 24, 1, 1), (24, 60, 1, 1), (60, 24, 3, 2)])
+def test_singular_values_of_nested_slices_keep_double_precision(shape: tuple[int, ...]) -> None:
+    """Here Gram matrices over rows are added up and those over columns are cut, for every divisor at once."""
+    weight = torch.randn(shape)
+    divisors = [k for k in range(1, shape[1] + 1) if shape[1] % k == 0]
+    for k, values in singular_values(weight, 1, 0, divisors).items():
+        torch.testing.assert_close(values, torch.linalg.svdvals(fold(weight.double(), 1, 0, k)), rtol=1e-10, atol=1e-6)
 
 
 @pytest.mark.parametrize(("scheme", "size"), [(0, (5, 42)), (1, (15, 14)), (2, (10, 21)), (3, (30, 7))])
@@ -43,7 +52,7 @@ def test_truncation_error_is_that_of_the_dropped_singular_values(scheme: int) ->
     """Eckart-Young, slice by slice: the squared error is the sum of the squares that are dropped."""
     weight = torch.randn(6, 8, 3, 2, dtype=torch.float64)
     first, second = svd_weights(weight, 1, scheme, 2, 2)
-    dropped = singular_values(weight, 1, scheme, 2)[..., 2:].square().sum()
+    dropped = singular_values(weight, 1, scheme, [2])[2][..., 2:].square().sum()
     chain = torch.einsum(
         "skjhw,kjcxy->skchxwy", second.reshape(6, 2, 2, *second.shape[2:]), first.reshape(2, 2, *first.shape[1:])
     )

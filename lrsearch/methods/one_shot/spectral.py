@@ -80,10 +80,13 @@ class Spectral:
         values = {}
         for name, shape in layers.items():
             weight = finite_weight(model, name)
-            useful = [(scheme, k) for scheme in foldings(shape, self.schemes) for k in useful_subspaces(shape, scheme)]
-            # The norm that errors are relative to is the unsliced weight's.
-            for scheme, k in {(0, 1): None, **dict.fromkeys(useful)} if useful else ():
-                values[f"{name}/{scheme}/{k}"] = singular_values(weight, shape.groups, scheme, k).cpu()
+            useful = {scheme: useful_subspaces(shape, scheme) for scheme in foldings(shape, self.schemes)}
+            if any(useful.values()):
+                # The norm that errors are relative to is the unsliced weight's.
+                useful[0] = sorted({1, *useful.get(0, ())})
+            for scheme, subspaces in useful.items():
+                for k, spectrum in singular_values(weight, shape.groups, scheme, subspaces).items():
+                    values[f"{name}/{scheme}/{k}"] = spectrum.cpu()
         return values
 
     def compress(

@@ -39,7 +39,7 @@ def shape(layer: nn.Conv2d) -> LayerShape:
 
 def table(layer: nn.Conv2d, shape: LayerShape, schemes: tuple[int, ...] = (0, 1, 2, 3)) -> LayerTable:
     keys = [(scheme, k) for scheme in schemes for k in (1, 2, 3)]
-    spectra = {(scheme, k): singular_values(layer.weight, 1, scheme, k) for scheme, k in keys}
+    spectra = {(scheme, k): singular_values(layer.weight, 1, scheme, [k])[k] for scheme, k in keys}
     families = svd_candidates(shape, spectra, float(spectra[0, 1].max()), proxy)
     return LayerTable("0", shape, families, FLOPS)
 
@@ -54,7 +54,8 @@ def test_every_candidate_costs_and_errs_as_its_factorization_does(layer: nn.Conv
         assert is_smaller(cost, layer_cost(shape, DENSE))
         assert made.candidates.costs[index] == 2 * (cost.macs or 0)
         assert made.candidates.groups[index] == factorization.groups
-        values = singular_values(layer.weight, 1, factorization.scheme, factorization.groups)
+        k = factorization.groups
+        values = singular_values(layer.weight, 1, factorization.scheme, [k])[k]
         dropped = values[..., factorization.ranks[0] :]
         expected = float(dropped.max() / norm) if dropped.numel() else 0.0
         assert made.candidates.errors[index] == pytest.approx(expected, abs=1e-6)
@@ -66,7 +67,7 @@ def test_every_smaller_factorization_is_a_candidate_once(layer: nn.Conv2d, shape
     assert len(set(found)) == len(found)
     for scheme in range(4):
         for subspaces in (1, 2, 3):
-            limit = singular_values(layer.weight, 1, scheme, subspaces).shape[-1]
+            limit = singular_values(layer.weight, 1, scheme, [subspaces])[subspaces].shape[-1]
             every = [svd(scheme, subspaces, rank) for rank in range(1, limit + 1)]
             smaller = [f for f in every if is_smaller(layer_cost(shape, f), layer_cost(shape, DENSE))]
             assert [f for f in found if (f.scheme, f.groups) == (scheme, subspaces)] == smaller
