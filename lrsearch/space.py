@@ -25,7 +25,7 @@ from lrsearch.models import model_names
 from lrsearch.names import unknown_name
 from lrsearch.record import DIRECTIONS
 from lrsearch.search_config import MeasureConfig, ResourcesConfig, SearchConfig
-from lrsearch.training import TrainingConfig
+from lrsearch.training import RetrainingConfig, TrainingConfig
 
 Draw = Callable[[str, Distribution], Any]
 """Draws a value: (dotted name of the hyperparameter, its distribution) -> value."""
@@ -44,7 +44,7 @@ class Space(BaseModel):
     """Training of the dense network; unused where ``model.weights`` is given."""
     retrain: dict[str, Any] = {}
     """Training after compression: overrides of ``train``. Without ``lr`` or ``schedule`` of its own it runs the
-    last epochs of the dense schedule (learning-rate rewinding, ALDS supplement B.5)."""
+    last epochs of the dense schedule (learning-rate rewinding, ALDS supplement B.5). ``rounds`` repeats both."""
     objectives: dict[str, Literal["max", "min"]] = {"accuracy": "max", "flops": "min", "throughput": "max"}
     constraints: dict[str, float] = {}
     """Metric -> bound: an upper bound for metrics to minimise, a lower bound for metrics to maximise."""
@@ -103,17 +103,24 @@ class Space(BaseModel):
         for _ in self.enqueued():
             pass  # it checks what it yields
         try:
-            self.retraining()
+            rounds = self.retraining().rounds
         except ValidationError as error:
-            raise ValueError(f"retrain.{_sentence(error, TrainingConfig)}") from error
+            raise ValueError(f"retrain.{_sentence(error, RetrainingConfig)}") from error
+        if rounds > 1:
+            self._check_rounds(rounds)
         return self
 
-    def retraining(self, epochs: int | None = None) -> TrainingConfig:
+    def _check_rounds(self, rounds: int) -> None:
+        for method, entries in self.methods.items():
+            if parse_hyperparameters(method, _resolve(_entries(method, entries), _lowest)).budget is None:
+                raise ValueError(f"retrain.rounds is {rounds}, which needs a budget to tighten: {method} has none")
+
+    def retraining(self, epochs: int | None = None) -> RetrainingConfig:
         """The training that follows compression: ``train`` with the overrides of ``retrain``, or for other epochs."""
         merged = self.train.model_dump() | {"epochs": 0} | self.retrain | ({} if epochs is None else {"epochs": epochs})
         if not {"lr", "schedule", "schedule_epochs"} & set(self.retrain):
             merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"]) or None
-        return TrainingConfig.model_validate(merged)
+        return RetrainingConfig.model_validate(merged)
 
     def workplace(self) -> Workplace:
         """Where each trial runs and how it measures."""

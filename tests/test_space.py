@@ -69,6 +69,8 @@ def test_retraining_with_a_rate_of_its_own_has_a_schedule_of_its_own(write):
 FAULTS = {
     "misspelt section": (("retrain:", "retrian:"), ["retrian", "'retrain'"]),
     "misspelt key": (("lr: 1e-1", "lrr: 1e-1"), ["train", "lrr", "'lr'"]),
+    "rounds without training": (("{epochs: 4}", "{rounds: 2}"), ["retrain", "rounds is 2", "epochs"]),
+    "rounds without a budget": (("{epochs: 4}", "{epochs: 4, rounds: 2}"), ["retrain.rounds is 2", "budget", "tucker"]),
     "misspelt retrain key": (("{epochs: 4}", "{epoch: 4}"), ["retrain", "epoch", "'epochs'"]),
     "unknown method": (("  alds:", "  aldss:"), ["aldss", "'alds'"]),
     "unknown model": (("digits_mlp", "digits_mpl"), ["digits_mpl", "'digits_mlp'"]),

@@ -13,10 +13,13 @@ from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedEr
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.deployment import Deployment
 from lrsearch.methods.alds import Alds
+from lrsearch.models import build_model
 from lrsearch.outcome import failure_reason, read_result
+from lrsearch.persistence import read_weights
 from lrsearch.recipe import Recipe
-from lrsearch.training import Retraining, TrainingConfig, read_history
-from lrsearch.trial import TrialSpec, evaluate_test, run_trial
+from lrsearch.training import Retraining, RetrainingConfig, TrainingConfig, read_history
+from lrsearch.trial import evaluate_test, run_trial
+from lrsearch.trial_spec import TrialSpec
 
 MODEL = {"name": "digits_resnet", "width": 8}
 DATA = {"name": "digits"}
@@ -175,11 +178,78 @@ def test_statistics_are_computed_once_for_all_trials(spec, tmp_path, monkeypatch
 
 def test_statistics_of_another_version_are_not_taken_for_this_one(spec, tmp_path, monkeypatch):
     list(run_trial(spec, tmp_path / "first"))
-    monkeypatch.setattr("lrsearch.trial.__version__", "999.0")
+    monkeypatch.setattr("lrsearch.pipeline.__version__", "999.0")
 
     list(run_trial(replace(spec, hyperparameters={"budget": {"params": 0.3}}), tmp_path / "second"))
 
     assert len(list((tmp_path / "cache").glob("*-alds-*.safetensors"))) == 2
+
+
+@pytest.fixture
+def rounds(spec):
+    """Two rounds before the last, one epoch each."""
+    return replace(spec, retrain=RetrainingConfig(epochs=1, lr=0.02, rounds=3).model_dump(mode="json"))
+
+
+def test_rounds_tighten_the_budget_step_by_step(rounds, tmp_path, monkeypatch):
+    folder, kept = tmp_path / "t", []
+    reports = []
+    for report in run_trial(rounds, folder):
+        reports.append(report)
+        if report.stage == "retrain" and report.done < 3:
+            kept.append(count_cost(rebuild(folder / "rounds" / str(report.done)), None).params)
+    dense = json.loads((tmp_path / rounds.dense_folder / "dense.json").read_text())
+
+    result = read_result(folder)
+
+    fractions = [params / dense["params"] for params in (*kept, result["metrics"]["params"])]
+    for fraction, budget in zip(fractions, (0.5 ** (1 / 3), 0.5 ** (2 / 3), 0.5), strict=True):
+        assert budget - 0.02 < fraction <= budget
+    assert [(report.done, report.total) for report in reports if report.stage == "retrain"] == [(1, 3), (2, 3), (3, 3)]
+    assert [report.stage for report in reports].count("measure") == 1
+    assert [epoch["epoch"] for epoch in result["epochs"]] == [1, 2, 3]
+    assert result["metrics"]["accuracy"] == result["epochs"][-1]["accuracy"]
+    assert count_cost(rebuild(folder), None).params == result["metrics"]["params"]
+    assert not (folder / "rounds").exists()
+
+
+@pytest.mark.parametrize("reports", [1, 2, 5, 9, 15])
+def test_rounds_killed_anywhere_end_as_if_they_had_not_been(rounds, tmp_path, reports):
+    whole = list(run_trial(rounds, tmp_path / "whole"))
+    assert [report.stage for report in whole].index("measure") == 14
+    stopped = run_trial(rounds, tmp_path / "stopped")
+    for _ in range(reports):
+        next(stopped)
+    stopped.close()
+    torch.rand(3)
+
+    list(run_trial(rounds, tmp_path / "stopped"))
+
+    assert Recipe.load(tmp_path / "stopped" / "recipe.json") == Recipe.load(tmp_path / "whole" / "recipe.json")
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    accuracies = [
+        [epoch["accuracy"] for epoch in read_result(tmp_path / name)["epochs"]] for name in ("whole", "stopped")
+    ]
+    assert accuracies[0] == accuracies[1] and len(accuracies[0]) == 3
+
+
+def test_a_round_goes_on_from_the_product_of_what_was_trained(rounds, tmp_path):
+    """Between rounds the outputs stay: the dense network that is compressed next computes what was trained."""
+    trial = run_trial(rounds, tmp_path / "t")
+    while not (tmp_path / "t" / "rounds" / "1" / "round.json").exists():
+        next(trial)
+    trial.close()
+    first = tmp_path / "t" / "rounds" / "1"
+    projected = build_model(MODEL)
+    read_weights(projected, first / "projected.safetensors")
+    inputs = torch.randn(8, 1, 8, 8)
+
+    torch.testing.assert_close(projected(inputs), rebuild(first)(inputs), rtol=1e-4, atol=1e-4)
+
+
+def test_rounds_need_a_budget(rounds, tmp_path):
+    with pytest.raises(LrsearchError, match=r"rounds is 3.*tucker has no budget"):
+        list(run_trial(replace(rounds, method="tucker", hyperparameters={"alpha": 2.0}), tmp_path / "t"))
 
 
 class Chatty(Alds):

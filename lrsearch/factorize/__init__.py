@@ -5,6 +5,7 @@ from lrsearch.factorize.channel_gather import ChannelGather
 from lrsearch.factorize.cost import LayerCost, layer_cost
 from lrsearch.factorize.grouped_linear import GroupedLinear
 from lrsearch.factorize.layers import LayerShape, find_layers
+from lrsearch.factorize.materialize import materialize
 from lrsearch.factorize.replace import copy_with, replace_layers, restructure
 from lrsearch.factorize.usage import Call
 
@@ -19,6 +20,7 @@ __all__ = [
     "factorize_layer",
     "find_layers",
     "layer_cost",
+    "materialize",
     "replace_layers",
     "restructure",
 ]

@@ -6,7 +6,7 @@ section 2.1 and supplement A.3, A.6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
@@ -47,8 +47,8 @@ def singular_values(weight: Tensor, groups: int, scheme: int, subspaces: Iterabl
     """Singular values of every folded slice, without vectors, in double precision.
 
     They are the square roots of the eigenvalues of the smaller Gram matrix, which is several times faster than
-    an SVD; values below about 1e-8 of the largest are rounding. One number of subspaces mostly finds its Gram
-    matrices in those of another: over rows they are sums, over columns blocks.
+    an SVD; values below about 1e-8 of the largest are rounding. Slices that are nested share their Gram matrices:
+    over rows that of the larger is the sum of theirs, over columns those of the smaller are its blocks.
 
     Args:
         weight: as for ``fold``.
@@ -61,40 +61,45 @@ def singular_values(weight: Tensor, groups: int, scheme: int, subspaces: Iterabl
     """
     matrices = fold(weight.detach(), groups, scheme, 1).squeeze(1)
     rows, columns = matrices.shape[-2:]
-    over_rows = [k for k in sorted(subspaces, reverse=True) if rows <= columns // k]
-    over_columns = [k for k in sorted(subspaces) if rows > columns // k]
-    values = {}
-    for numbers, derived in ((over_rows, _sums), (over_columns, _blocks)):
-        grams = torch.empty(0)
-        for previous, k in zip([0, *numbers], numbers, strict=False):
-            nested = previous and max(k, previous) % min(k, previous) == 0
-            grams = derived(grams, k) if nested else _grams(matrices, k)
-            values[k] = torch.linalg.eigvalsh(grams).clamp_min(0).sqrt().flip(-1)
-    return values
+    numbers = sorted(subspaces)
+    squares: dict[int, list[Tensor]] = {k: [] for k in numbers}
+    over_rows = [k for k in numbers if rows <= columns // k]
+    over_columns = [k for k in numbers if rows > columns // k]
+    while over_rows:
+        finest = over_rows[-1]
+        nested = [k for k in over_rows if finest % k == 0]
+        over_rows = [k for k in over_rows if finest % k]
+        sums = {k: matrices.new_zeros(groups, rows, rows, dtype=torch.float64) for k in nested}
+        for done, gram in enumerate(_grams(matrices, finest), start=1):
+            for k, total in sums.items():
+                total += gram
+                if done % (finest // k) == 0:
+                    squares[k].append(torch.linalg.eigvalsh(total)[:, None])
+                    total.zero_()
+    while over_columns:
+        coarsest = over_columns[0]
+        nested = [k for k in over_columns if k % coarsest == 0]
+        over_columns = [k for k in over_columns if k % coarsest]
+        for gram in _grams(matrices, coarsest):
+            for k in nested:
+                squares[k].append(torch.linalg.eigvalsh(_blocks(gram, k // coarsest)))
+    return {k: torch.cat(parts, dim=1).clamp_min(0).sqrt().flip(-1) for k, parts in squares.items()}
 
 
-def _grams(matrices: Tensor, subspaces: int) -> Tensor:
-    """The smaller Gram matrix of each slice of (groups, rows, columns): (groups, subspaces, side, side)."""
-    grams = []
-    # One slice after the other, so that no more than one of them is held in double precision.
-    for part in matrices.chunk(subspaces, dim=-1):
-        exact = part.to(torch.float64)
-        grams.append(exact.mT @ exact if exact.shape[-2] > exact.shape[-1] else exact @ exact.mT)
-    return torch.stack(grams, dim=1)
+def _grams(matrices: Tensor, subspaces: int) -> Iterator[Tensor]:
+    """The smaller Gram matrix (groups, side, side) of each slice of (groups, rows, columns)."""
+    return map(_gram, matrices.chunk(subspaces, dim=-1))
 
 
-def _sums(grams: Tensor, subspaces: int) -> Tensor:
-    """From Gram matrices over the rows of more slices."""
-    groups, _, side, _ = grams.shape
-    return grams.view(groups, subspaces, -1, side, side).sum(2)
+def _gram(matrices: Tensor) -> Tensor:
+    exact = matrices.to(torch.float64)
+    return exact.mT @ exact if exact.shape[-2] > exact.shape[-1] else exact @ exact.mT
 
 
-def _blocks(grams: Tensor, subspaces: int) -> Tensor:
-    """From Gram matrices over the columns of fewer slices."""
-    groups, slices, side, _ = grams.shape
-    parts = subspaces // slices
-    cells = grams.view(groups, slices, parts, side // parts, parts, side // parts)
-    return cells.diagonal(dim1=2, dim2=4).movedim(-1, 2).flatten(1, 2)
+def _blocks(gram: Tensor, parts: int) -> Tensor:
+    """The diagonal blocks of (groups, side, side): (groups, parts, side / parts, side / parts)."""
+    side = gram.shape[-1] // parts
+    return gram.view(-1, parts, side, parts, side).diagonal(dim1=1, dim2=3).movedim(-1, 1)
 
 
 def svd_weights(weight: Tensor, groups: int, scheme: int, subspaces: int, rank: int) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,8 @@ from lrsearch.sweep.session import WORKER_LIVES, SweepSession
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import SweepStudy
 from lrsearch.sweep.trainable import TrialTrainable
-from lrsearch.trial import TrialSpec, evaluate_test
+from lrsearch.trial import evaluate_test
+from lrsearch.trial_spec import TrialSpec
 
 
 def run_sweep(

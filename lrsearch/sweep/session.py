@@ -13,13 +13,15 @@ from lrsearch.files import read_json, write_json
 from lrsearch.front import Front
 from lrsearch.observer import SweepObserver
 from lrsearch.outcome import failed_result, pruned_result, read_result, write_result
+from lrsearch.pipeline import CHECKPOINT
 from lrsearch.record import DenseRecord, Report, TrialRecord
 from lrsearch.space import Space
 from lrsearch.sweep.rungs import Rungs, Verdict
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import Asked, RungRecord, SweepStudy
 from lrsearch.training import read_history
-from lrsearch.trial import CHECKPOINT, MEASURED, TrialSpec
+from lrsearch.trial import MEASURED
+from lrsearch.trial_spec import TrialSpec
 
 WORKER_LIVES = 3
 """How many workers a trial may lose before it counts as the trial's own fault."""
@@ -56,7 +58,9 @@ class SweepSession:
         """
         self.space, self.store = space, store
         self._study, self._dense, self._dense_folder, self._observers = study, dense, dense_folder, observers
-        self._rungs = Rungs(space.search.rungs, space.objectives)
+        # The last of several rounds is measured when the others' training is over: rungs would come too late.
+        rungs = space.search.rungs if space.retraining().rounds == 1 else None
+        self._rungs = Rungs(rungs, space.objectives)
         self._running: dict[int, _Running] = {}
         self._orphans = deque(self._recover())
         self.records = study.finished()

@@ -50,3 +50,17 @@ class TrainingConfig(BaseModel):
         if self.nesterov and (self.optimizer != "sgd" or self.momentum == 0):
             raise ValueError("nesterov is true, which needs optimizer sgd and a momentum above 0")
         return self
+
+
+class RetrainingConfig(TrainingConfig):
+    """How a network is trained after compression."""
+
+    rounds: int = Field(default=1, ge=1)
+    """How often it is compressed and retrained, each time for ``epochs`` (ALDS supplement, B.5). Before a further
+    round the factors are multiplied out to dense layers; the budget is tightened from round to round."""
+
+    @model_validator(mode="after")
+    def _rounds_train(self) -> RetrainingConfig:
+        if self.rounds > 1 and self.epochs == 0:
+            raise ValueError(f"rounds is {self.rounds}, which needs epochs of 1 or more between them")
+        return self

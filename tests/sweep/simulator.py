@@ -4,13 +4,14 @@ import math
 
 from lrsearch.files import read_json, write_json
 from lrsearch.outcome import write_result
+from lrsearch.pipeline import CHECKPOINT
 from lrsearch.record import DenseRecord, Report
 from lrsearch.space import parse_space
 from lrsearch.sweep.session import SweepSession
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import SweepStudy
 from lrsearch.training.checkpoint import Checkpoint, Epoch, read_history
-from lrsearch.trial import CHECKPOINT, MEASURED
+from lrsearch.trial import MEASURED
 
 DENSE = DenseRecord(params=1000, flops=10_000, accuracy=99.0, test_accuracy=98.5, throughput=500.0)
 

@@ -1,0 +1,44 @@
+"""What a trial depends on, and what its result needs to be reproduced."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from lrsearch.dense import Workplace
+from lrsearch.version import __version__
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """All that a trial depends on, as plain data; paths are of folders that the worker can reach."""
+
+    number: int
+    method: str
+    hyperparameters: dict[str, Any]
+    model: dict[str, Any]
+    data: dict[str, Any]
+    retrain: dict[str, Any]
+    seed: int
+    workplace: Workplace
+    dense_folder: str
+    cache_folder: str
+    constraints: dict[str, float] = field(default_factory=dict)
+    """Bounds of the space: a network that breaks one whatever its training is not trained."""
+
+
+def provenance(spec: TrialSpec) -> dict[str, Any]:
+    """What a result needs to be reproduced: spec, versions, device."""
+    device = spec.workplace.device
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor()
+    return {
+        "spec": asdict(spec),
+        "python": platform.python_version(),
+        "lrsearch": __version__,
+        "torch": torch.__version__,
+        "device": name or platform.machine(),
+        "host": platform.node(),
+    }
