@@ -72,7 +72,7 @@ def singular_values(weight: Tensor, groups: int, scheme: int, subspaces: Iterabl
         sums = {k: matrices.new_zeros(groups, rows, rows, dtype=torch.float64) for k in nested}
         for done, gram in enumerate(_grams(matrices, finest), start=1):
             for k, total in sums.items():
-                total += gram
+                total.add_(gram)
                 if done % (finest // k) == 0:
                     squares[k].append(torch.linalg.eigvalsh(total)[:, None])
                     total.zero_()
