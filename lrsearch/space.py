@@ -26,6 +26,7 @@ from lrsearch.names import unknown_name
 from lrsearch.record import DIRECTIONS
 from lrsearch.search_config import MeasureConfig, ResourcesConfig, SearchConfig
 from lrsearch.training import RetrainingConfig, TrainingConfig
+from lrsearch.training.presets import with_preset
 
 Draw = Callable[[str, Distribution], Any]
 """Draws a value: (dotted name of the hyperparameter, its distribution) -> value."""
@@ -117,8 +118,9 @@ class Space(BaseModel):
 
     def retraining(self, epochs: int | None = None) -> RetrainingConfig:
         """The training that follows compression: ``train`` with the overrides of ``retrain``, or for other epochs."""
-        merged = self.train.model_dump() | {"epochs": 0} | self.retrain | ({} if epochs is None else {"epochs": epochs})
-        if not {"lr", "schedule", "schedule_epochs"} & set(self.retrain):
+        overrides = with_preset(self.retrain) | ({} if epochs is None else {"epochs": epochs})
+        merged = self.train.model_dump() | {"epochs": 0} | overrides
+        if not {"lr", "schedule", "schedule_epochs"} & set(overrides):
             merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"]) or None
         return RetrainingConfig.model_validate(merged)
 

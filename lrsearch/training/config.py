@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from lrsearch.training.presets import with_preset
+
 
 class TrainingConfig(BaseModel):
-    """How a network is trained. The defaults suit batch-normalised CNNs trained with SGD."""
+    """How a network is trained. The defaults suit batch-normalised CNNs trained with SGD.
+
+    The key ``preset`` stands for the values of a published schedule (see ``presets``), which other keys override.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     epochs: int = Field(default=12, ge=0)
     """Passes over the training split."""
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """``adam`` and ``adamw`` want a much smaller ``lr`` than the default, about 0.001."""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "sgd"
+    """All but ``sgd`` want a much smaller ``lr`` than the default, ``adam`` and ``adamw`` about 0.001."""
     lr: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     """Learning rate at the start of the schedule, after the warm-up."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
-    """Of ``sgd``; the first decay rate of ``adam`` and ``adamw``."""
+    """Of ``sgd`` and ``rmsprop``; the first decay rate of ``adam`` and ``adamw``."""
     nesterov: bool = False
     """Nesterov's momentum, with ``sgd``."""
     weight_decay: float = Field(default=5e-4, ge=0, allow_inf_nan=False)
     """Of weights with two dimensions or more; biases and batch norm are never decayed."""
     batch_size: int = Field(default=64, ge=1)
     """Largest number of images per step; an epoch's batches differ in size by at most one."""
-    schedule: Literal["cosine", "step", "constant"] = "cosine"
-    """How the learning rate falls: along half a cosine to 0, by ``gamma`` at the ``milestones``, or not."""
+    schedule: Literal["cosine", "step", "poly", "constant"] = "cosine"
+    """How the learning rate falls: along half a cosine to 0, by ``gamma`` at the ``milestones``, as the ``power`` of
+    what is left of the schedule, or not."""
     milestones: tuple[int, ...] = ()
     """Epochs after which the ``step`` schedule multiplies the learning rate by ``gamma``."""
     gamma: float = Field(default=0.1, gt=0, allow_inf_nan=False)
     """Factor of the ``step`` schedule."""
+    power: float = Field(default=0.9, gt=0, allow_inf_nan=False)
+    """Exponent of the ``poly`` schedule."""
     warmup_epochs: int = Field(default=0, ge=0)
     """First epochs of the schedule, in which the learning rate rises linearly from 0."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
@@ -39,6 +48,11 @@ class TrainingConfig(BaseModel):
     schedule_epochs: int | None = Field(default=None, ge=1)
     """Length of the schedule where it is longer than the training, which then runs the schedule's last
     ``epochs`` epochs: learning-rate rewinding (ALDS supplement, B.5)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, values: Any) -> Any:
+        return with_preset(values) if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer, RMSprop
 
 from lrsearch.training.config import TrainingConfig
 
@@ -29,5 +29,8 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> Optimizer:
             nesterov=config.nesterov,
             weight_decay=config.weight_decay,
         )
+    if config.optimizer == "rmsprop":
+        # The decay rate of Sandler et al. 2018, "MobileNetV2", 6.1.
+        return RMSprop(groups, lr=config.lr, alpha=0.9, momentum=config.momentum, weight_decay=config.weight_decay)
     kind = Adam if config.optimizer == "adam" else AdamW
     return kind(groups, lr=config.lr, betas=(config.momentum, 0.999), weight_decay=config.weight_decay)

@@ -23,4 +23,6 @@ def learning_rate(config: TrainingConfig, epoch: float) -> float:
     if config.schedule == "step":
         return config.lr * config.gamma ** sum(now >= milestone for milestone in config.milestones)
     progress = (now - config.warmup_epochs) / (length - config.warmup_epochs)
+    if config.schedule == "poly":
+        return float(config.lr * (1 - progress) ** config.power)
     return config.lr * (1 + math.cos(math.pi * progress)) / 2

@@ -21,7 +21,7 @@ def test_every_field_is_described() -> None:
     [
         ({"epoch": 3}, "Extra inputs"),
         ({"epochs": -1}, "greater than or equal to 0"),
-        ({"optimizer": "sdg"}, "'sgd', 'adam' or 'adamw'"),
+        ({"optimizer": "sdg"}, "'sgd', 'adam', 'adamw' or 'rmsprop'"),
         ({"lr": 0}, "greater than 0"),
         ({"lr": float("inf")}, "finite"),
         ({"epochs": 4, "schedule_epochs": 3}, "schedule_epochs is 3, expected at least epochs, which is 4"),

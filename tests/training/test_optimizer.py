@@ -8,7 +8,9 @@ from lrsearch.training import TrainingConfig
 from lrsearch.training.optimizer import build_optimizer
 
 
-@pytest.mark.parametrize(("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW")])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("sgd", "SGD"), ("adam", "Adam"), ("adamw", "AdamW"), ("rmsprop", "RMSprop")]
+)
 def test_weights_decay_and_biases_scales_and_frozen_parameters_do_not(name: Any, kind: str) -> None:
     model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Linear(4, 5), nn.Linear(5, 5))
     model[3].requires_grad_(False)

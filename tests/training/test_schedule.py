@@ -19,6 +19,7 @@ def torch_rates(config: TrainingConfig) -> list[float]:
     schedulers: dict[str, Callable[[], Any]] = {
         "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs),
         "step": lambda: torch.optim.lr_scheduler.MultiStepLR(optimizer, config.milestones, config.gamma),
+        "poly": lambda: torch.optim.lr_scheduler.PolynomialLR(optimizer, config.epochs, power=config.power),
         "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1),
     }
     scheduler = schedulers[config.schedule]()
@@ -30,7 +31,7 @@ def torch_rates(config: TrainingConfig) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+@pytest.mark.parametrize("schedule", ["cosine", "step", "poly", "constant"])
 def test_whole_epochs_agree_with_torchs_schedulers(schedule: Any) -> None:
     config = TrainingConfig(epochs=10, lr=0.3, schedule=schedule, milestones=(3, 7), gamma=0.2)
     assert rates(config) == pytest.approx(torch_rates(config))
@@ -40,7 +41,7 @@ def test_whole_epochs_agree_with_torchs_schedulers(schedule: Any) -> None:
     epochs=st.integers(1, 20),
     more=st.integers(0, 20),
     warmup=st.integers(0, 5),
-    schedule=st.sampled_from(["cosine", "step", "constant"]),
+    schedule=st.sampled_from(["cosine", "step", "poly", "constant"]),
 )
 def test_rewinding_runs_the_end_of_the_long_schedule(epochs: int, more: int, warmup: int, schedule: Any) -> None:
     options: dict[str, Any] = {"schedule": schedule, "milestones": (2, 9), "warmup_epochs": warmup}
