@@ -10,21 +10,34 @@ from typing import Any
 from torch import nn
 
 from lrsearch.errors import LrsearchError
-from lrsearch.models.cifar import resnet20
+from lrsearch.models.cifar_resnet import CIFAR_RESNETS
+from lrsearch.models.cifar_vgg import vgg16_cifar
+from lrsearch.models.densenet import densenet22
 from lrsearch.models.digits import digits_mlp, digits_resnet
+from lrsearch.models.lenet import lenet5
+from lrsearch.models.mnist_mlp import mnist_mlp
 from lrsearch.models.weights import load_weights
+from lrsearch.models.wide_resnet import wrn16_8, wrn28_10
 from lrsearch.names import call_with, import_callable, unknown_name
 
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "digits_resnet": digits_resnet,
     "digits_mlp": digits_mlp,
-    "resnet20": resnet20,
+    "lenet5": lenet5,
+    "mnist_mlp": mnist_mlp,
+    **CIFAR_RESNETS,
+    "vgg16_cifar": vgg16_cifar,
+    "densenet22": densenet22,
+    "wrn16_8": wrn16_8,
+    "wrn28_10": wrn28_10,
 }
 
 _INPUT_SHAPES = {
     "digits_resnet": (1, 8, 8),
     "digits_mlp": (1, 8, 8),
-    "resnet20": (3, 32, 32),
+    "lenet5": (1, 28, 28),
+    "mnist_mlp": (1, 28, 28),
+    **dict.fromkeys((*CIFAR_RESNETS, "vgg16_cifar", "densenet22", "wrn16_8", "wrn28_10"), (3, 32, 32)),
     "inception_v3": (3, 299, 299),
 }
 

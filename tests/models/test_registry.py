@@ -68,7 +68,8 @@ def test_a_users_network_comes_by_import_path(tmp_path: Path, monkeypatch: pytes
     [
         ({}, r"model\.name is None"),
         ({"name": "digits_resnt"}, "did you mean 'digits_resnet'"),
-        ({"name": "resnet1O1"}, "did you mean 'resnet101'"),
+        ({"name": "resnet15O"}, "did you mean 'resnet152'"),
+        ({"name": "resnet20", "option": "C"}, "option is 'C', expected A or B"),
         ({"name": "digits_resnet", "widht": 8}, "'widht' is not known; did you mean 'width'"),
         ({"name": "digits_resnet", "width": 0}, "width is 0, expected a whole number"),
         ({"name": "digits_mlp", "depth": "three"}, "depth is 'three'"),
