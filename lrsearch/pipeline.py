@@ -198,6 +198,8 @@ def _projected(compressed: Compressed, dense: nn.Module) -> nn.Module:
     for name, factorization in compressed.recipe.layers.items():
         if factorization.kind == "dense":
             continue
+        if factorization.kind == "pruned":
+            raise TrialFailedError(f"{name!r} was pruned: between retrain.rounds only decomposed layers become dense")
         try:
             layers[name] = materialize(compressed.model.get_submodule(name), dense.get_submodule(name))
         except (TypeError, ValueError) as error:

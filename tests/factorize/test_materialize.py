@@ -3,30 +3,39 @@ import copy
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from lrsearch.factorize import factorize_layer, materialize
-from tests.factorize.random_layers import layers, random_input, shape_of, svd_factorizations, tucker_factorizations
+from lrsearch.recipe import Factorization
+from tests.factorize.random_layers import factorized, random_input
 
 
 @settings(max_examples=150, deadline=None)
-@given(layers(), st.data())
-def test_outputs_of_the_product_are_those_of_the_stages(layer: nn.Conv2d | nn.Linear, data: st.DataObject) -> None:
+@given(factorized())
+def test_outputs_of_the_product_are_those_of_the_stages(case: tuple[nn.Conv2d | nn.Linear, Factorization]) -> None:
     """For every kind, scheme, rank, stride, padding and grouping, also after the stages were trained apart."""
-    kinds = [svd_factorizations] if isinstance(layer, nn.Linear) else [svd_factorizations, tucker_factorizations]
-    factorization = data.draw(st.composite(data.draw(st.sampled_from(kinds)))(shape_of(layer)))
-    factorized = factorize_layer(layer, factorization)
-    for parameter in factorized.parameters():
+    layer, factorization = case
+    stages = factorize_layer(layer, factorization)
+    for parameter in stages.parameters():
         nn.init.normal_(parameter)
     untouched = copy.deepcopy(layer.state_dict())
 
-    dense = materialize(factorized, layer)
+    dense = materialize(stages, layer)
 
     assert type(dense) is type(layer)
     inputs = random_input(layer)
-    torch.testing.assert_close(dense(inputs), factorized(inputs), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(dense(inputs), stages(inputs), rtol=1e-10, atol=1e-10)
     assert all(torch.equal(value, untouched[key]) for key, value in layer.state_dict().items())
+
+
+@pytest.mark.parametrize(("layer", "groups"), [(nn.Linear(12, 10), 1), (nn.Conv2d(12, 10, (3, 2), groups=2), 2)])
+def test_channels_gathered_into_clusters_come_back_in_their_order(layer: nn.Linear | nn.Conv2d, groups: int) -> None:
+    layer = layer.double()
+    stages = factorize_layer(layer, Factorization(kind="messi", ranks=(2, 2, 2), groups=3))
+    each = 12 // groups
+    stages[0].index.copy_(torch.cat([torch.randperm(each) + each * group for group in range(groups)]))
+    inputs = random_input(layer)
+    torch.testing.assert_close(materialize(stages, layer)(inputs), stages(inputs), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(("before", "between"), [(1, 6), (6, 1), (2, 6), (6, 3)])
