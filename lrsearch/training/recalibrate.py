@@ -38,7 +38,8 @@ def recalibrate_batch_norm(
         batches: (inputs, targets); targets are ignored.
         device: where the inputs are moved to.
         gate: each batch holds ``gate.work()``; None where nobody measures, or the caller holds it.
-        reference: the dense network, on ``device`` too; left as it is. Its batch norms are found by name.
+        reference: the dense network, on ``device`` too; left as it is. Its batch norms are found by name;
+            those that have lost channels to pruning take the averages as they are.
     """
     if not any(True for _ in _norms(model)):
         return
@@ -48,7 +49,7 @@ def recalibrate_batch_norm(
     originals, there = dict(_norms(reference)), copy.deepcopy(reference)
     _average(there, batches, device, gate)
     for name, norm in _norms(model):
-        if name in originals:
+        if name in originals and originals[name].num_features == norm.num_features:
             _correct(norm, originals[name], there.get_submodule(name))
 
 

@@ -70,6 +70,18 @@ def test_a_reference_keeps_its_statistics_but_for_what_changed_on_the_data() -> 
     assert torch.allclose(model[3].running_var, 3 * reference[3].running_var, rtol=1e-4)
 
 
+def test_a_batch_norm_that_lost_channels_takes_the_averages() -> None:
+    model, alone = (
+        nn.Sequential(nn.BatchNorm2d(4), nn.Dropout(0.5), network()[2], nn.BatchNorm2d(3)).eval() for _ in range(2)
+    )
+    for pruned in (model, alone):
+        pruned[2].weight.data, pruned[2].bias.data = pruned[2].weight.data[:3], pruned[2].bias.data[:3]
+    recalibrate_batch_norm(alone, batches(16, 9), CPU)
+    recalibrate_batch_norm(model, batches(16, 9), CPU, reference=network())
+    assert torch.equal(model[3].running_mean, alone[3].running_mean)
+    assert not torch.equal(model[3].running_mean, torch.zeros(3))
+
+
 def test_it_repairs_a_network_whose_statistics_are_wrong() -> None:
     model = network()
     model[3].running_mean.fill_(50)
