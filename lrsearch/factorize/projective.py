@@ -63,13 +63,26 @@ def _fit(points: Tensor, clusters: Tensor, rank: int) -> tuple[float, Tensor]:
     distances = []
     for channels in clusters:
         matrix = points[channels].transpose(0, 1).flatten(1)
-        basis = torch.linalg.svd(matrix, full_matrices=False)[0][:, :rank]
+        basis = _leading(matrix, rank)
         kept = torch.einsum("sr,csa->cra", basis, points).square().sum((1, 2))
         distances.append((points.square().sum((1, 2)) - kept).clamp_min(0))
     table = torch.stack(distances, 1)
     owners = torch.empty(len(points), dtype=torch.long)
     owners[clusters.flatten()] = torch.arange(len(clusters)).repeat_interleave(clusters.shape[1])
     return float(table[torch.arange(len(points)), owners].sum()), table
+
+
+def _leading(matrix: Tensor, rank: int) -> Tensor:
+    """Leading left singular vectors; of a wide matrix from the Gram matrix, several times faster."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    vectors: Tensor = torch.linalg.svd(matrix, full_matrices=False)[0] if tall else _eigenvectors(matrix @ matrix.mT)
+    return vectors[:, :rank]
+
+
+def _eigenvectors(symmetric: Tensor) -> Tensor:
+    """By eigenvalue, descending."""
+    vectors: Tensor = torch.linalg.eigh(symmetric)[1]
+    return vectors.flip(-1)
 
 
 def _assigned(distances: Tensor) -> Tensor:

@@ -45,4 +45,5 @@ def energy_lost(layer: torch.nn.Module, factorization: Factorization) -> float:
         dense.weight.copy_(weight.reshape(dense.weight.shape))
     inputs = torch.eye(dense.in_channels * dense.weight[0, 0].numel(), dtype=torch.float64)
     inputs = inputs.reshape(-1, dense.in_channels, *dense.kernel_size)
-    return float((factorize_layer(dense, factorization)(inputs) - dense(inputs)).square().sum())
+    with torch.no_grad():
+        return float((factorize_layer(dense, factorization)(inputs) - dense(inputs)).square().sum())

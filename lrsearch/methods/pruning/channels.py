@@ -29,8 +29,8 @@ class Coupled:
         root: the layer whose output channels number them.
         units: how many can go independently: in a grouped convolution one of every group at once.
         together: channels of a unit.
-        producers: layer -> (channels, ) its own output channel for each of the root's.
-        consumers: layer -> its input channels, and the root's channel that each belongs to.
+        producers: layer -> its output channels, and the root's channel that each belongs to.
+        consumers: layer -> its input channels, likewise.
     """
 
     root: str
