@@ -12,9 +12,7 @@ import torch
 from pydantic import Field
 
 from lrsearch.allocate import Candidates, Rule
-from lrsearch.distributions import Choice
 from lrsearch.methods import base
-from lrsearch.methods.base import Search
 from lrsearch.methods.one_shot import errors
 from lrsearch.methods.one_shot.cap import Caps
 from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, Spectral, drawn
@@ -23,13 +21,14 @@ from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, Spectral, 
 class AnySubspacesHyperparameters(BudgetHyperparameters):
     """What ``alds`` and ``alds_plus`` can be told."""
 
-    error: Annotated[Literal["proxy", "theorem1", "sum_bound", "energy"], Search(Choice(("proxy", "energy")))] = "proxy"
+    error: Literal["proxy", "theorem1", "sum_bound", "energy"] = "proxy"
     """The relative error of a layer: the authors' lower bound of the operator norm, two upper bounds of it, or the
     Frobenius norm."""
-    rule: Annotated[Literal["max", "alternating", "sum", "constant", "energy"], Search(Choice(("max", "sum")))] = "max"
+    rule: Literal["max", "alternating", "sum", "constant", "energy"] = "max"
     """``max`` finds the smallest possible largest error; ``alternating`` is the paper's Algorithm 1 for it; ``sum``
     minimises the sum of the errors; ``constant`` keeps the same fraction of every layer; ``energy`` the same fraction
-    of every layer's energy, whatever ``error`` says."""
+    of every layer's energy, whatever ``error`` says. A search leaves ``max`` of ``proxy`` as it is unless told
+    otherwise, for no other pair made better networks."""
     max_subspaces: Annotated[int, Field(ge=1)] | None = None
     """The largest number k of subspaces in a layer; None allows every divisor of its input channels."""
     n_seeds: Annotated[int, Field(ge=1)] = 15
