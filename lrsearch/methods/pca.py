@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from lrsearch.methods import base
+from lrsearch.methods.one_shot.activations import Covariances
 from lrsearch.methods.one_shot.output_aware import OutputAware
 
 _LEAST = 1e-12
@@ -24,10 +23,7 @@ class Pca(OutputAware):
 
     name = "pca"
     schemes = (0,)
-
-    def importance(self, gradients: Tensor) -> Tensor:
-        """Every output counts alike."""
-        return torch.eye(len(gradients), dtype=gradients.dtype)
+    observer = Covariances
 
     def error(self, lost: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Minus the logarithm of the fraction of the energy that is kept."""

@@ -1,15 +1,12 @@
-"""What a dense network does on calibration inputs, layer by layer, as small matrices.
-
-Source: the second moments of a layer's inputs and of the gradients at its outputs are the factors of K-FAC
-(Martens & Grosse 2015; for convolutions Grosse & Martens 2016): together they predict how a change of the layer's
-weight changes the network's predictions. Labels are drawn from these predictions, none are read.
-"""
+"""What a dense network does on calibration inputs, layer by layer, as small matrices."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +19,89 @@ from lrsearch.measure.modes import evaluation_mode
 from lrsearch.methods.base import Loader
 
 POSITIONS = 64
-"""Of each image's output positions this many are drawn, for neighbours say much the same."""
-_CHUNK = 2**25
+"""Of each image's output positions this many are drawn for a covariance, for neighbours say much the same."""
+
+
+class Observer(ABC):
+    """Sums over what one layer is given and what its outputs mean to the predictions.
+
+    Attributes:
+        absorbed: whether a bias or batch norm behind the layer can make up for a change of its inputs' mean.
+    """
+
+    together: ClassVar[int]
+    """How many images are looked at as one."""
+
+    def __init__(self, module: nn.Module, shape: LayerShape) -> None:
+        self.module, self.shape = module, shape
+        self.absorbed = module.bias is not None
+        self._side = shape.in_per_group * shape.kernel[0] * shape.kernel[1]
+        self._sum = torch.zeros(shape.groups, self._side, dtype=torch.float64)
+        self._rows = 0
+
+    def see(self, inputs: Tensor, gradient: Tensor, images: int) -> None:
+        """What the layer was given by a batch of ``images``, and the gradient at its output."""
+        channels = 1 if isinstance(self.module, nn.Conv2d) else -1
+        pieces = -(-images // self.together)
+        for given, mattered in zip(inputs.chunk(pieces), gradient.movedim(channels, -1).chunk(pieces), strict=True):
+            rows = self._grouped(self._chosen(patches_of(self.module, given)), self._side)
+            self._sum += rows.sum(1).cpu()
+            self._rows += rows.shape[1]
+            self._add(rows, self._grouped(mattered, self.shape.out_per_group))
+
+    def result(self, images: int) -> dict[str, Tensor]:
+        """The layer's part of what ``observe`` returns, from so many images; empty where it was never called."""
+        if not self._rows:
+            return {}
+        found = {"mean": self._sum / self._rows, **self._moments(images)}
+        dtype = torch.promote_types(self.module.get_parameter("weight").dtype, torch.float32)
+        return {key: value.to(dtype) for key, value in found.items()}
+
+    def _grouped(self, rows: Tensor, entries: int) -> Tensor:
+        return rows.reshape(-1, self.shape.groups, entries).transpose(0, 1)
+
+    def _chosen(self, patches: Tensor) -> Tensor:
+        return patches
+
+    @abstractmethod
+    def _add(self, rows: Tensor, gradients: Tensor) -> None:
+        """(groups, n, D) patches and (groups, n, S) gradients."""
+
+    @abstractmethod
+    def _moments(self, images: int) -> dict[str, Tensor]: ...
+
+
+class Covariances(Observer):
+    """``inputs``, (groups, D, D): the covariance of the patches; their second moment where it is not ``absorbed``."""
+
+    together = 16
+
+    def __init__(self, module: nn.Module, shape: LayerShape) -> None:
+        super().__init__(module, shape)
+        self._generator = torch.Generator().manual_seed(0)
+        self._moment = torch.zeros(shape.groups, self._side, self._side, dtype=torch.float64)
+
+    def _chosen(self, patches: Tensor) -> Tensor:
+        if not isinstance(self.module, nn.Conv2d) or patches.shape[1] <= POSITIONS:
+            return patches
+        drawn = torch.randperm(patches.shape[1], generator=self._generator)[:POSITIONS]
+        return patches[:, drawn.to(patches.device)]
+
+    def _add(self, rows: Tensor, gradients: Tensor) -> None:
+        self._moment += (rows.mT @ rows).cpu()
+
+    def _moments(self, images: int) -> dict[str, Tensor]:
+        mean, moment = self._sum / self._rows, self._moment / self._rows
+        return {"inputs": moment - mean[:, :, None] * mean[:, None, :] if self.absorbed else moment}
 
 
 def observe(
-    model: nn.Module, layers: Mapping[str, LayerShape], inputs: Loader, device: torch.device, images: int
+    model: nn.Module,
+    layers: Mapping[str, LayerShape],
+    inputs: Loader,
+    device: torch.device,
+    images: int,
+    observer: Callable[[nn.Module, LayerShape], Observer],
 ) -> dict[str, Tensor]:
     """Watch the layers at work.
 
@@ -37,87 +111,43 @@ def observe(
         inputs: batches of (inputs, targets); targets are ignored.
         device: of the model.
         images: at most so many are looked at.
+        observer: what to make of it.
 
     Returns:
-        For each layer that was called, on the CPU, in the precision of its weight but at least single:
-        ``<layer>/inputs`` (groups, D, D), the covariance of the input patches where a bias or batch norm behind the
-        layer can make up for a change of their mean, else their second moment; ``<layer>/mean`` (groups, D);
-        ``<layer>/outputs`` (groups, S, S), the second moment of the gradient at the outputs, summed over positions
-        and averaged over images.
+        For each layer that the predictions depend on, on the CPU, in the precision of its weight but at least single:
+        ``<layer>/mean`` (groups, D) of its input patches, and ``<layer>/...`` as the observer tells.
 
     Raises:
         LrsearchError: there is no input.
     """
-    watched = {name: _Layer(model.get_submodule(name), shape) for name, shape in layers.items()}
+    watched = {name: observer(model.get_submodule(name), shape) for name, shape in layers.items()}
     generator = torch.Generator().manual_seed(0)
     devices = [device] if device.type == "cuda" else []
     seen = 0
-    with evaluation_mode(model), torch.random.fork_rng(devices), _hooks(model, watched, generator):
+    with evaluation_mode(model), torch.random.fork_rng(devices):
         for batch, _ in inputs:
             part = batch[: images - seen].to(device).requires_grad_()
-            with torch.enable_grad():
+            with torch.enable_grad(), _hooks(model, watched.values(), len(part)):
                 torch.autograd.grad(_surprise(model(part), generator), part)
             seen += len(part)
             if seen >= images:
                 break
     if not seen:
         raise LrsearchError("the calibration data holds no batch, expected at least one batch of (inputs, targets)")
-    found: dict[str, Tensor] = {}
-    for name, layer in watched.items():
-        if layer.rows:
-            found |= {f"{name}/{key}": value for key, value in layer.result(seen).items()}
-    return found
+    results = {name: layer.result(seen) for name, layer in watched.items()}
+    return {f"{name}/{key}": value for name, result in results.items() for key, value in result.items()}
 
 
 def _surprise(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Minus the log-likelihood of labels drawn from the predictions; its gradients have the Fisher information."""
+    """Has gradients of mean 0 whose second moment is the Fisher information of the predictions, for random signs.
+
+    The root of diag(p) - p p^T times the signs: less noisy than drawing labels from p.
+    """
     rows = logits.movedim(1, -1).reshape(-1, logits.shape[1])
-    drawn = torch.multinomial(rows.detach().softmax(1).cpu(), 1, generator=generator).squeeze(1)
-    return functional.cross_entropy(rows, drawn.to(rows.device), reduction="sum")
-
-
-class _Layer:
-    """Sums over what one layer has been given and what its outputs mattered."""
-
-    def __init__(self, module: nn.Module, shape: LayerShape) -> None:
-        self.module, self.shape = module, shape
-        self.rows = 0
-        self.absorbed = module.bias is not None
-        side = shape.in_per_group * shape.kernel[0] * shape.kernel[1]
-        self._sum = torch.zeros(shape.groups, side, dtype=torch.float64)
-        self._moment = torch.zeros(shape.groups, side, side, dtype=torch.float64)
-        self._gradient = torch.zeros(shape.groups, shape.out_per_group, shape.out_per_group, dtype=torch.float64)
-
-    def given(self, inputs: Tensor, generator: torch.Generator) -> None:
-        for part in self._parts(inputs):
-            patches = patches_of(self.module, part)
-            if isinstance(self.module, nn.Conv2d) and patches.shape[1] > POSITIONS:
-                drawn = torch.randperm(patches.shape[1], generator=generator)[:POSITIONS]
-                patches = patches[:, drawn.to(patches.device)]
-            rows = patches.reshape(-1, self.shape.groups, patches.shape[-1] // self.shape.groups).transpose(0, 1)
-            self._moment += (rows.mT @ rows).cpu()
-            self._sum += rows.sum(1).cpu()
-            self.rows += rows.shape[1]
-
-    def mattered(self, gradient: Tensor) -> None:
-        channels = 1 if isinstance(self.module, nn.Conv2d) else -1
-        rows = gradient.movedim(channels, -1).reshape(-1, self.shape.groups, self.shape.out_per_group).transpose(0, 1)
-        self._gradient += (rows.mT @ rows).cpu()
-
-    def result(self, images: int) -> dict[str, Tensor]:
-        mean, moment = self._sum / self.rows, self._moment / self.rows
-        if self.absorbed:
-            moment = moment - mean[:, :, None] * mean[:, None, :]
-        found = {"inputs": moment, "mean": mean, "outputs": self._gradient / images}
-        dtype = torch.promote_types(self.module.get_parameter("weight").dtype, torch.float32)
-        return {key: value.to(dtype) for key, value in found.items()}
-
-    def _parts(self, inputs: Tensor) -> Iterator[Tensor]:
-        if isinstance(self.module, nn.Linear):
-            yield inputs
-            return
-        area = self.shape.kernel[0] * self.shape.kernel[1]
-        yield from torch.split(inputs, max(1, _CHUNK // max(1, inputs[0].numel() * area)))
+    p = rows.detach().softmax(1)
+    signs = torch.randint(0, 2, p.shape, generator=generator).to(p) * 2 - 1
+    scaled = p.sqrt() * signs
+    return (rows * (scaled - p * scaled.sum(1, keepdim=True))).sum()
 
 
 def patches_of(module: nn.Module, inputs: Tensor) -> Tensor:
@@ -130,14 +160,14 @@ def patches_of(module: nn.Module, inputs: Tensor) -> Tensor:
 
 
 @contextmanager
-def _hooks(model: nn.Module, watched: Mapping[str, _Layer], generator: torch.Generator) -> Iterator[None]:
-    put_out: dict[int, tuple[weakref.ref[Tensor], _Layer]] = {}
+def _hooks(model: nn.Module, watched: Collection[Observer], images: int) -> Iterator[None]:
+    put_out: dict[int, tuple[weakref.ref[Tensor], Observer]] = {}
 
-    def watching(layer: _Layer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def watching(layer: Observer) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            layer.given(inputs[0].detach(), generator)
+            given = inputs[0].detach()
             put_out[id(output)] = weakref.ref(output), layer
-            output.register_hook(layer.mattered)  # type: ignore[no-untyped-call]
+            output.register_hook(lambda gradient: layer.see(given, gradient, images))  # type: ignore[no-untyped-call]
 
         return hook
 
@@ -146,7 +176,7 @@ def _hooks(model: nn.Module, watched: Mapping[str, _Layer], generator: torch.Gen
         if layer is not None and output is not None and output() is inputs[0]:
             layer.absorbed = True
 
-    handles = [layer.module.register_forward_hook(watching(layer)) for layer in watched.values()]
+    handles = [layer.module.register_forward_hook(watching(layer)) for layer in watched]
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     handles += [norm.register_forward_pre_hook(normalised) for norm in norms]
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import ClassVar
 
@@ -17,7 +16,7 @@ from lrsearch.factorize.alternating import refine
 from lrsearch.factorize.output_aware import OutputDecomposition, decompose, multiply_out
 from lrsearch.methods import base
 from lrsearch.methods.base import Compressed, Progress, Task
-from lrsearch.methods.one_shot.activations import observe
+from lrsearch.methods.one_shot.activations import Observer, observe
 from lrsearch.methods.one_shot.apply import finite_weight
 from lrsearch.methods.one_shot.candidates import Family, sizes, smaller_ranks, svd
 from lrsearch.methods.one_shot.cap import Caps
@@ -26,12 +25,12 @@ from lrsearch.methods.one_shot.timed import DENSE
 from lrsearch.methods.one_shot.within_budget import compress_within
 from lrsearch.recipe import Factorization
 
-IMAGES = 2048
+IMAGES = 2560
 """How many calibration inputs are looked at."""
 _RIDGE = 1e-4
 
 
-class OutputAware(ABC):
+class OutputAware:
     """SVD of every layer in one subspace, ranks and foldings chosen by what happens to the outputs.
 
     Without calibration data inputs are taken to be white and outputs equally important; the error is then that of
@@ -41,10 +40,8 @@ class OutputAware(ABC):
     name: ClassVar[str]
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = BudgetHyperparameters
     schemes: ClassVar[Sequence[int]] = (0, 1, 2, 3)
-
-    @abstractmethod
-    def importance(self, gradients: Tensor) -> Tensor:
-        """The weight H on the output channels, from (S, S) second moments of their gradients."""
+    observer: ClassVar[type[Observer]]
+    """What tells the weight C on the input patches and, unless all count alike, H on the output channels."""
 
     def error(self, lost: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """What is summed over layers, from the output errors of the ranks 0, 1, ..."""
@@ -62,9 +59,11 @@ class OutputAware(ABC):
         """
         layers, _ = find_layers(model)
         weights = {name: finite_weight(model, name) for name in layers}
-        found = observe(model, layers, task.calibration, task.device, IMAGES) if task.calibration is not None else {}
+        found: dict[str, Tensor] = {}
+        if task.calibration is not None:
+            found = observe(model, layers, task.calibration, task.device, IMAGES, self.observer)
         for name, shape in layers.items():
-            view = _View(weights[name], shape, name, found, self.importance)
+            view = _View(weights[name], shape, name, found)
             for scheme in self._useful(shape):
                 errors = [group.errors for group in view.groups(scheme)]
                 found[f"{name}/errors/{scheme}"] = torch.stack(errors).sum(0)
@@ -87,7 +86,7 @@ class OutputAware(ABC):
             return caps.allocate(layers, "sum")
 
         def factorize(name: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
-            view = _View(finite_weight(model, name), shapes[name], name, statistics, self.importance)
+            view = _View(finite_weight(model, name), shapes[name], name, statistics)
             return view.factorized(layer, factorization)
 
         budget = hyperparameters.budget
@@ -117,7 +116,6 @@ class _View:
         shape: LayerShape,
         name: str,
         statistics: Mapping[str, Tensor],
-        importance: Callable[[Tensor], Tensor],
     ) -> None:
         self.shape = shape
         exact = weight.detach().cpu().to(torch.float64)
@@ -127,7 +125,7 @@ class _View:
         equal = torch.eye(shape.out_per_group, dtype=torch.float64).expand(shape.groups, -1, -1)
         self._inputs = [_ridged(part.double()) for part in statistics.get(f"{name}/inputs", white)]
         self._mean = statistics.get(f"{name}/mean")
-        self._importance = [importance(part.double()) for part in statistics.get(f"{name}/outputs", equal)]
+        self._importance = [part.double() for part in statistics.get(f"{name}/outputs", equal)]
 
     def groups(self, scheme: int) -> list[OutputDecomposition]:
         return [decompose(*parts, scheme) for parts in zip(self._weight, self._inputs, self._importance, strict=True)]
