@@ -66,10 +66,11 @@ class ReneHyperparameters(base.Hyperparameters):
     objective: Literal["branch", "paper"] = "branch"
     """What the factorizations fit: the layer's weight each (``branch``), or with their mixture alone (``paper``,
     eq. 6), by which every single one gets worse."""
-    rank_loss: Literal["cost", "cap", "paper"] = "cap"
+    rank_loss: Literal["cost", "cap", "paper"] = "cost"
     """What presses on ranks: what the layers cost together of what the budget counts (``cost``), or the sum of all
     ranks (eq. 5), each relative to its layer's break-even rank (``cap``) or to the largest candidate of the stage
-    (``paper``, whose pressure fades from stage to stage)."""
+    (``paper``, whose pressure fades from stage to stage). A sum of ranks counts every layer alike, however many
+    parameters hang on its rank, and makes far worse networks."""
     data_free: bool = False
     """Train the coefficients on the decomposition loss in place of the cross-entropy."""
     distillation: Annotated[float, Field(ge=0)] = 0.5
