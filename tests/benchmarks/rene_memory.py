@@ -1,6 +1,6 @@
 """Time and peak memory of RENE's search on ResNet-18, candidates sliced from one factorization or each stored alone.
 
-Usage: python tests/benchmarks/rene_memory.py [--steps 1] [--image 64] [--layers 99]
+Usage: python tests/benchmarks/rene_memory.py [--steps 1] [--image 64] [--layers layer4]
 
 The grid is that of the paper's ImageNet experiments, 17 candidates of rank 50 to 850 for each k x k convolution. The
 straightforward way has a tensor train for each candidate, mixes them, and lets autograd do the rest; both train
@@ -96,7 +96,7 @@ def measure(side: str, options: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     model = build_model({"name": "resnet18"}).eval().requires_grad_(False)
     found, _ = find_layers(model)
-    layers = dict([(name, shape) for name, shape in found.items() if shape.kernel != (1, 1)][: options.layers])
+    layers = {n: shape for n, shape in found.items() if shape.kernel != (1, 1) and n.startswith(options.layers)}
     batch = torch.randn(2, 3, options.image, options.image), torch.tensor([0, 1])
     with torch.no_grad():
         model(batch[0])
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--image", type=int, default=64)
-    parser.add_argument("--layers", type=int, default=99, help="only the first so many")
+    parser.add_argument("--layers", default="", help="only those whose names begin so, such as layer4")
     parser.add_argument("--side", choices=SIDES, help="measure this one alone, in this process")
     options = parser.parse_args()
     if options.side:
