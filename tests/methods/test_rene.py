@@ -70,7 +70,7 @@ def test_planted_ranks_of_trains_are_found_without_data(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("decomposition", ["tt", "cp", "cp4"])
+@pytest.mark.parametrize("decomposition", ["tt", "cp"])
 @pytest.mark.parametrize("noise", [0.05, 0.2])
 def test_planted_ranks_are_found_by_the_cross_entropy(decomposition: str, noise: float) -> None:
     ranks = (5, 12) if decomposition == "tt" else (8, 20)
