@@ -129,6 +129,25 @@ def resume(
 
 
 @app.command()
+def confirm(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    seeds: Annotated[int, typer.Option(help="Repetitions of each network.")] = 3,
+    storage: Storage = DEFAULT_STORAGE,
+    tracking_uri: Tracking = None,
+    address: Address = None,
+) -> None:
+    """Repeat the front with other seeds and test it: mean and standard deviation."""
+    from lrsearch import sweeps
+    from lrsearch.screen import SweepScreen, front_rows, front_table
+
+    console = _console()
+    results = sweeps.confirm(
+        name, seeds, storage=storage, tracking_uri=tracking_uri, address=address, observers=(SweepScreen(console),)
+    )
+    console.print(front_table(front_rows(results.dense, results.front)))
+
+
+@app.command()
 def status(
     name: Annotated[str | None, typer.Argument(help="Name of the sweep; by default all.")] = None,
     storage: Storage = DEFAULT_STORAGE,

@@ -23,6 +23,8 @@ DIRECTIONS: dict[str, Literal["max", "min"]] = {
 
 TESTED = "test.json"
 """Where a trial's folder keeps what the test split says of it."""
+CONFIRMED = "confirmed.json"
+"""Where it keeps what other seeds gave: means and standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class TrialRecord:
     """As in the space file: nested values, no distributions."""
     reason: str | None = None
     """Why a trial failed or was pruned."""
+    epochs: int | None = None
+    """Of retraining that the trial was to have."""
+    continues: int | None = None
+    """The trial of fewer epochs whose training this one took further."""
     extra: dict[str, float] = field(default_factory=dict)
     """What was measured beside the metrics of every trial, such as what its method alone can say."""
 

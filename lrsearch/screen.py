@@ -83,7 +83,7 @@ def front_table(rows: Sequence[Row]) -> Table:
             row["method"],
             size_of(row["hyperparameters"]),
             _number(row["accuracy"], 2),
-            _number(row["test_accuracy"], 2),
+            _tested(row),
             _number(row["cr_p"], 1),
             _number(row["cr_f"], 1),
             _number(row["throughput"], 0),
@@ -240,6 +240,12 @@ def _bar(label: str, done: int, total: int, rest: str) -> Table:
     grid = Table.grid(padding=(0, 1))
     grid.add_row(Text(label, style="bold"), ProgressBar(total=total, completed=done, width=24), f"{done}/{total}", rest)
     return grid
+
+
+def _tested(row: Row) -> str:
+    """The accuracy on the test split; mean and standard deviation over other seeds where they were run."""
+    mean, spread = (row["extra"].get(f"test_accuracy_{name}") for name in ("mean", "std"))
+    return _number(row["test_accuracy"], 2) if mean is None else f"{mean:.2f}±{spread:.2f}"
 
 
 def _number(value: float | None, digits: int, unit: str = "") -> str:

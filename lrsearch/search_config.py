@@ -52,15 +52,48 @@ class SearchConfig(BaseModel):
     """Trials to begin with: ``method`` and any of its open hyperparameters; the sampler chooses the others."""
 
 
+class MethodResources(BaseModel):
+    """What a trial of one method occupies, where it differs from the others."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cpus: Annotated[float, Field(gt=0)] | None = None
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    memory: Annotated[float, Field(ge=0)] | None = None
+
+
 class ResourcesConfig(BaseModel):
     """What one trial occupies while it runs; Ray starts as many side by side as fit."""
 
     model_config = ConfigDict(extra="forbid")
 
     cpus: Annotated[float, Field(gt=0)] = 1
-    """CPU cores; also the number of threads that PyTorch uses (rounded down, at least one)."""
+    """CPU cores; also the number of threads that PyTorch uses (rounded down, at least one). Throughput is always
+    measured with the number given here, whatever a method's own."""
     gpus: Annotated[float, Field(ge=0)] = 0
     """GPUs; a fraction lets several trials share one."""
+    memory: Annotated[float, Field(ge=0)] = 0
+    """GiB of main memory that Ray reserves; 0 reserves none."""
+    max_concurrent: Annotated[int, Field(ge=1)] | None = None
+    """Most trials side by side, however many would fit."""
+    methods: dict[str, MethodResources] = {}
+    """Method -> what its trials need instead, such as ``dlrt: {gpus: 1}``."""
+
+    def of(self, method: str) -> ResourcesConfig:
+        """What a trial of a method occupies."""
+        own = self.methods.get(method, MethodResources()).model_dump(exclude_none=True)
+        return self.model_copy(update=own)
+
+    @property
+    def threads(self) -> int:
+        """Threads for PyTorch."""
+        return max(1, int(self.cpus))
+
+    @property
+    def request(self) -> dict[str, float]:
+        """The same in Ray's words."""
+        amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory * 2**30}
+        return {name: amount for name, amount in amounts.items() if amount}
 
 
 class MeasureConfig(BaseModel):

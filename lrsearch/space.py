@@ -101,6 +101,14 @@ class Space(BaseModel):
             raise ValueError("search.sampler gp models one method at a time, expected a space of one method")
         if self.search.sampler == "grid":
             self.search.trials = min(self.search.trials, self._grid_size())
+        for method in self.resources.methods:
+            if method not in self.methods:
+                raise ValueError(str(unknown_name("resources.methods", method, list(self.methods))))
+            if bool(self.resources.of(method).gpus) != bool(self.resources.gpus):
+                raise ValueError(
+                    f"resources.methods.{method}.gpus is {self.resources.of(method).gpus:g} but resources.gpus is "
+                    f"{self.resources.gpus:g}, expected all methods on the same kind of device, to compare throughputs"
+                )
         for _ in self.enqueued():
             pass  # it checks what it yields
         try:
@@ -128,7 +136,7 @@ class Space(BaseModel):
         """Where each trial runs and how it measures."""
         return Workplace(
             device="cuda" if self.resources.gpus else "cpu",
-            threads=max(1, int(self.resources.cpus)),
+            threads=self.resources.threads,
             deployment=Deployment(self.measure.batch_size, self.measure.dtype, self.measure.channels_last),
             seconds=self.measure.seconds,
         )
@@ -210,13 +218,17 @@ def parse_space(data: Mapping[str, Any], source: str = "space", settings: Mappin
 def differences(old: Space, new: Space) -> list[str]:
     """What keeps ``new`` from continuing a sweep of ``old``: one line per key, old value -> new value.
 
-    Growing ``search.trials`` or ``resources`` is no difference: it changes how much is searched, not what.
+    Growing ``search.trials``, ``retrain.epochs`` or ``resources`` is no difference: it changes how much is searched,
+    not what.
     """
     before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    free = ("resources.memory", "resources.max_concurrent", "resources.methods")
     lines = []
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
-        may_grow = key == "search.trials" or key.startswith("resources.")
+        may_grow = key in ("search.trials", "retrain.epochs") or key.startswith("resources.")
+        if key.startswith(free):
+            continue
         if was != now and not (may_grow and was is not None and now is not None and now >= was):
             lines.append(f"{key}: {json.dumps(was)} -> {json.dumps(now)}")
     return lines

@@ -12,7 +12,7 @@ from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
 from lrsearch.front import gain, hypervolume, knee, mark_front
 from lrsearch.observer import SweepObserver
-from lrsearch.record import DIRECTIONS, TESTED, DenseRecord, TrialRecord
+from lrsearch.record import CONFIRMED, DIRECTIONS, TESTED, DenseRecord, TrialRecord
 from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sweep_names
 
 if TYPE_CHECKING:
@@ -115,6 +115,34 @@ def resume(
     return _run(store.load_space(), store, tracking_uri, address, time_budget, observers)
 
 
+def confirm(
+    name: str,
+    seeds: int = 3,
+    *,
+    storage: str = DEFAULT_STORAGE,
+    tracking_uri: str | None = None,
+    address: str | None = None,
+    observers: Sequence[SweepObserver] = (),
+) -> Results:
+    """Repeat the members of a sweep's front with other seeds, on the test split too.
+
+    Means and standard deviations are in the records' ``extra`` from then on: ``accuracy_mean``, ``accuracy_std``,
+    ``test_accuracy_mean``, ``test_accuracy_std`` and ``confirmed_seeds``.
+
+    Raises:
+        LrsearchError: there is no such sweep or it has no front yet, or ``seeds`` is not positive.
+    """
+    if seeds < 1:
+        raise LrsearchError(f"--seeds is {seeds}, expected 1 or more")
+    from lrsearch.sweep.confirm import confirm_front
+
+    store = SweepStore(storage_folder(storage), name)
+    space = store.load_space()
+    with store.lock():
+        confirm_front(space, store, seeds, (_tracker(store, tracking_uri), *observers), address)
+    return load_front(name, storage)
+
+
 def load_front(
     name: str,
     storage: str = DEFAULT_STORAGE,
@@ -149,13 +177,14 @@ def load_front(
     for record in records:
         tested = read_json(store.trial(record.number) / TESTED, "delete it and resume the sweep")
         record.test_accuracy = tested["test_accuracy"] if tested else None
+        record.extra |= read_json(store.trial(record.number) / CONFIRMED, "confirm the sweep again") or {}
     return Results(
         name=store.name,
         folder=store.folder,
         dense=_dense_record(store),
         trials=records,
         objectives=dict(chosen),
-        planned=space["search"]["trials"],
+        planned=space["search"]["trials"] + sum(record.continues is not None for record in records),
     )
 
 
@@ -225,18 +254,23 @@ def _run(
     observers: Sequence[SweepObserver],
 ) -> Results:
     from lrsearch.sweep.run import run_sweep
-    from lrsearch.tracking import Tracker
 
     store.create()
     with store.lock():
         _agree_on_space(space, store)
-        if tracking_uri is None:
-            tracking_uri = _remembered_uri(store)
-        elif urlsplit(tracking_uri).password is None:  # a password is never written to a file
-            write_json(store.folder / TRACKING, {"uri": tracking_uri})
-        tracker = Tracker(tracking_uri, store.storage)
-        run_sweep(space, store, (tracker, *observers), address, time_budget)
+        run_sweep(space, store, (_tracker(store, tracking_uri), *observers), address, time_budget)
     return load_front(store.name, str(store.storage))
+
+
+def _tracker(store: SweepStore, tracking_uri: str | None) -> SweepObserver:
+    """The tracker of a sweep, at a URI that is remembered or the one remembered."""
+    from lrsearch.tracking import Tracker
+
+    if tracking_uri is None:
+        tracking_uri = _remembered_uri(store)
+    elif urlsplit(tracking_uri).password is None:  # a password is never written to a file
+        write_json(store.folder / TRACKING, {"uri": tracking_uri})
+    return Tracker(tracking_uri, store.storage)
 
 
 def _agree_on_space(space: Space, store: SweepStore) -> None:

@@ -16,14 +16,14 @@ from torch import nn
 from lrsearch.compression import size_metrics
 from lrsearch.data import Splits, load_data
 from lrsearch.dense import EVALUATION_BATCH, compare_throughput, load_dense_model, load_dense_record
-from lrsearch.files import only_process, read_json, write_json
+from lrsearch.files import only_process, read_json, replacing, write_json
 from lrsearch.front import broken_bound
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import Cost, count_cost
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.methods.base import Compressed
-from lrsearch.outcome import pruned_result, write_result
-from lrsearch.persistence import rebuild
+from lrsearch.outcome import pruned_result, read_result, write_result
+from lrsearch.persistence import HISTORY, RECIPE, WEIGHTS, rebuild
 from lrsearch.pipeline import CHECKPOINT, ROUNDS, Pipeline
 from lrsearch.record import TESTED, Report
 from lrsearch.trial_spec import TrialSpec, provenance
@@ -35,7 +35,9 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
     """Run one trial, yielding a report after every unit of work; the last has stage ``done``.
 
     ``folder`` receives ``recipe.json`` and ``weights.safetensors`` and, last of all, ``result.json``. Killed at any
-    moment and run again on the same folder, a trial goes on from its last finished stage or epoch.
+    moment and run again on the same folder, a trial goes on from its last finished stage or epoch. The checkpoint of
+    its training stays, for a trial of more epochs that continues it: there epoch e runs as epoch e of the longer
+    training does, so that a schedule which had ended starts again at the rate it has there.
 
     Raises:
         BudgetUnreachableError: the method cannot meet its budget on this network.
@@ -44,9 +46,11 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with only_process(folder / "lock"):  # a worker orphaned by a killed driver may still be finishing
-        torch.set_num_threads(spec.workplace.threads)
+        torch.set_num_threads(spec.threads or spec.workplace.threads)
         device, gate = torch.device(spec.workplace.device), DeviceGate(spec.workplace.device)
         splits = _splits(json.dumps(spec.data))
+        if spec.continues is not None:
+            _take_over(spec, Path(spec.continues), folder)
         dense = load_dense_model(spec.model, Path(spec.dense_folder), device)
         pipeline = Pipeline(spec, folder, splits, gate)
         earlier = yield from pipeline.earlier_rounds(dense)
@@ -63,7 +67,6 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         else:
             result = pruned_result(reason, metrics)
         write_result(folder, result)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
         shutil.rmtree(folder / ROUNDS, ignore_errors=True)
     yield Report("done", 1, 1, result["metrics"])
 
@@ -80,6 +83,17 @@ def evaluate_test(spec: TrialSpec, folder: Path) -> float:
     accuracy = evaluate(model, batches, device, DeviceGate(spec.workplace.device))
     write_json(folder / TESTED, {"test_accuracy": accuracy})
     return accuracy
+
+
+def _take_over(spec: TrialSpec, earlier: Path, folder: Path) -> None:
+    """Copy what a finished trial left, unless its training cannot go on: then all begins anew."""
+    result = read_result(earlier)
+    can_go_on = result is not None and ((earlier / CHECKPOINT).exists() or not result["epochs"])
+    if can_go_on and spec.retrain.get("rounds", 1) == 1 and not (folder / RECIPE).exists():
+        for name in (CHECKPOINT, MEASURED, HISTORY, WEIGHTS, RECIPE):  # the recipe vouches for all
+            if (earlier / name).exists():
+                with replacing(folder / name) as copy:
+                    shutil.copyfile(earlier / name, copy)
 
 
 def _measured(
@@ -105,7 +119,9 @@ def _measured(
         **{key: value for key, value in sizes.items() if value is not None},
     }
     if _infeasible(spec, metrics) is None:
+        torch.set_num_threads(spec.workplace.threads)
         throughput = compare_throughput(model, dense, example, spec.workplace, gate)
+        torch.set_num_threads(spec.threads or spec.workplace.threads)
         validation = splits.batches("validation", EVALUATION_BATCH)
         accuracy = evaluate(model, validation, torch.device(spec.workplace.device), gate)
         metrics |= {

@@ -28,6 +28,10 @@ class TrialSpec:
     cache_folder: str
     constraints: dict[str, float] = field(default_factory=dict)
     """Bounds of the space: a network that breaks one whatever its training is not trained."""
+    continues: str | None = None
+    """Folder of a finished trial of fewer epochs, whose training this one takes further."""
+    threads: int | None = None
+    """For all but measuring, where its method needs another number than the workplace's."""
 
 
 def provenance(spec: TrialSpec) -> dict[str, Any]:

@@ -145,14 +145,16 @@ def test_enqueued_points_are_nested_or_dotted_and_may_be_partial(write):
     assert points == [("alds", {"budget.params": 0.3}), ("alds", {"budget.params": 0.4}), ("tucker", {})]
 
 
-def test_only_growth_of_trials_and_resources_is_no_difference(write):
+def test_only_growth_of_trials_epochs_and_resources_is_no_difference(write):
     space = load_space(write(VALID))
     grown = load_space(write(VALID), {"search.trials": "9", "resources.cpus": "2"})
-    other = load_space(write(VALID), {"retrain.epochs": "5"})
+    longer = load_space(write(VALID), {"retrain.epochs": "5"})
+    other = load_space(write(VALID), {"retrain.epochs": "3"})
 
     assert differences(space, grown) == []
     assert differences(grown, space) == ["resources.cpus: 2.0 -> 1.0", "search.trials: 9 -> 6"]
-    assert differences(space, other) == ["retrain.epochs: 4 -> 5"]
+    assert differences(space, longer) == []
+    assert differences(space, other) == ["retrain.epochs: 4 -> 3"]
 
 
 def test_space_survives_json():

@@ -349,3 +349,32 @@ def test_damaged_dense_weights_are_named(spec, tmp_path):
 def test_failures_are_one_line(error, reason):
     assert failure_reason(error).startswith(reason)
     assert "\n" not in failure_reason(error)
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_longer_trial_continues_a_shorter_one(spec, tmp_path, first):
+    """With a rate that does not depend on the length, bit for bit as if it had been long from the start."""
+
+    def retrain(epochs):
+        return TrainingConfig(epochs=epochs, lr=0.02, schedule="constant").model_dump(mode="json")
+
+    list(run_trial(replace(spec, retrain=retrain(4)), tmp_path / "long"))
+    list(run_trial(replace(spec, retrain=retrain(first)), tmp_path / "short"))
+    further = replace(spec, number=1, retrain=retrain(4), continues=str(tmp_path / "short"))
+    reports = list(run_trial(further, tmp_path / "further"))
+
+    assert "compress" not in {report.stage for report in reports}
+    assert [r.done for r in reports if r.stage == "retrain"] == list(range(first + 1, 5))
+    assert_same_weights(tmp_path / "further", tmp_path / "long")
+    assert [e["epoch"] for e in read_result(tmp_path / "further")["epochs"]] == [1, 2, 3, 4]
+    assert len(read_result(tmp_path / "short")["epochs"]) == first
+
+
+def test_trial_whose_predecessor_lost_its_checkpoint_begins_anew(spec, tmp_path):
+    list(run_trial(spec, tmp_path / "short"))
+    (tmp_path / "short" / "checkpoint.pt").unlink()
+
+    reports = list(run_trial(replace(spec, continues=str(tmp_path / "short")), tmp_path / "anew"))
+
+    assert [r.done for r in reports if r.stage == "retrain"] == [1, 2, 3]
+    assert_same_weights(tmp_path / "anew", tmp_path / "short")

@@ -33,7 +33,7 @@ class RecentTPESampler(TPESampler):
     def __init__(self, seed: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            super().__init__(seed=seed, multivariate=True, group=True)
+            super().__init__(seed=seed, multivariate=True, group=True, n_ei_candidates=64)
         self.best: set[int] = set()
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -69,8 +69,10 @@ class SweepSession:
         for record in self.records:
             self._front.add(record)
         for record in self.records:
+            self._drop_checkpoint(record)
             self._announce(record)
-        self._left = space.search.trials - len(self.records) - len(self._orphans)
+        begun = [record.continues for record in self.records] + [asked.continues for asked in self._orphans]
+        self._left = space.search.trials - begun.count(None)
         self.publish_front()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,8 +81,13 @@ class SweepSession:
 
     @property
     def remaining(self) -> int:
-        """How many trials have yet to end."""
+        """How many trials have yet to be handed out."""
         return max(0, self._left) + len(self._orphans)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every trial has ended."""
+        return self.remaining == 0 and not self._running
 
     def next_trial(self) -> TrialSpec | None:
         """The trial to run next, or None when all have been handed out."""
@@ -125,7 +132,8 @@ class SweepSession:
         record = self._tell(number)
         self._running.pop(number, None)
         self.records.append(record)
-        self._front.add(record)
+        for settled in (record, *self._front.add(record)):
+            self._drop_checkpoint(settled)
         self._announce(record)
         if time.monotonic() > self._front_written + FRONT_PACE:
             self._write_front()
@@ -140,6 +148,13 @@ class SweepSession:
         for record in self._front.members:
             if record.number == number:
                 record.test_accuracy = accuracy
+
+    def confirm(self, number: int, summary: dict[str, float]) -> None:
+        """Add what other seeds gave for a member of the front, and tell the observers."""
+        for record in self._front.members:
+            if record.number == number:
+                record.extra |= summary
+                self._announce(record)
 
     def publish_front(self) -> None:
         """Write the front as a file and tell the observers."""
@@ -178,6 +193,11 @@ class SweepSession:
                 self._tell(number)
         return orphans
 
+    def _drop_checkpoint(self, record: TrialRecord) -> None:
+        """Keep the checkpoint of a member of the front, whose training may go on one day, and no other."""
+        if not record.pareto:
+            (self.store.trial(record.number) / CHECKPOINT).unlink(missing_ok=True)
+
     def _history(self, number: int) -> list[dict[str, float]]:
         checkpoint = self.store.trial(number) / CHECKPOINT
         return [asdict(epoch) for epoch in read_history(checkpoint)] if checkpoint.exists() else []
@@ -185,6 +205,8 @@ class SweepSession:
     def _judge(self, running: _Running) -> bool:
         """Judge a trial at the rungs it has reached, once at each; where it has to stop, leave its result."""
         asked = running.asked
+        if asked.continues is not None:  # it was on the front
+            return False
         for rung in self._rungs.epochs(asked.epochs):
             if rung > len(running.epochs):
                 break
@@ -193,7 +215,6 @@ class SweepSession:
                 folder = self.store.trial(asked.number)
                 metrics = self._metrics_at(rung, running)
                 write_result(folder, pruned_result(f"stopped at epoch {rung}: {verdict}", metrics, running.epochs))
-                (folder / CHECKPOINT).unlink(missing_ok=True)
                 return True
         return False
 
@@ -236,9 +257,11 @@ class SweepSession:
             model=space.model,
             data=space.data,
             retrain=space.retraining(asked.epochs).model_dump(mode="json"),
-            seed=space.search.seed * 100_003 + asked.number,
+            seed=space.search.seed * 100_003 + asked.origin,
             workplace=space.workplace(),
             dense_folder=self._dense_folder,
             cache_folder=str(self.store.cache),
             constraints=space.constraints,
+            threads=space.resources.of(asked.method).threads,
+            continues=None if asked.continues is None else str(self.store.trial(asked.continues)),
         )

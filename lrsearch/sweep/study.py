@@ -13,9 +13,10 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from lrsearch.errors import LrsearchError
+from lrsearch.front import mark_front
 from lrsearch.record import DIRECTIONS, State, TrialRecord
 from lrsearch.sweep.rungs import Verdict
 from lrsearch.sweep.sampler import RecentTPESampler, enqueue_points, make_sampler, suggest
@@ -36,6 +37,7 @@ _ENDS = {"failed": TrialState.FAIL, "pruned": TrialState.PRUNED}
 
 
 _RUNG = "rung:"
+_PROMOTED = "promoted:"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Asked:
     hyperparameters: dict[str, Any]
     epochs: int
     """Of retraining; those of the space when the trial was asked for."""
+    origin: int
+    """The trial whose seed it trains with: its own number, unless it takes an earlier trial's training further."""
+    continues: int | None = None
+    """The trial whose last epoch it goes on from."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class SweepStudy:
         asked = len(self._study.get_trials(deepcopy=False))
         self._study.sampler = make_sampler(space.search.sampler, space.search.seed, asked)
         enqueue_points(self._study, space)
+        self._promote_front()
 
     def ask(self) -> Asked:
         """Start a new trial."""
@@ -103,8 +110,7 @@ class SweepStudy:
 
     def asked(self, number: int) -> Asked:
         """What a trial was to do."""
-        plan = self._study.get_trials(deepcopy=False)[number].user_attrs
-        return Asked(number, plan["method"], plan["hyperparameters"], plan["epochs"])
+        return _asked(number, self._study.get_trials(deepcopy=False)[number].user_attrs)
 
     def remember_rung(self, record: RungRecord) -> None:
         """Keep what a verdict was based on, and the verdict, with the trial."""
@@ -139,6 +145,10 @@ class SweepStudy:
         """Every trial that has ended, in order of number."""
         return [record for record in _records(self._study.get_trials(deepcopy=False)) if record.state != "running"]
 
+    def promoted(self) -> int:
+        """How many trials take an earlier one's training further."""
+        return sum("continues" in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))
+
     def _set_constraints(self, trial: Trial, metrics: Mapping[str, float]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a driver killed between this and tell has set them already
@@ -156,10 +166,50 @@ class SweepStudy:
             trial.set_user_attr("hyperparameters", hyperparameters)
             trial.set_user_attr("epochs", self._space.retraining().epochs)
             plan = trial.user_attrs
-        return Asked(trial.number, plan["method"], plan["hyperparameters"], plan["epochs"])
+        return _asked(trial.number, plan)
+
+    def _promote_front(self) -> None:
+        """Add a trial for each member of the front that trained for fewer epochs than the space now asks for.
+
+        Who they are is written down before the first is added: killed in between, the next driver adds the rest. They
+        are added as running, so that they are taken up like all that an earlier driver left unfinished.
+        """
+        epochs, trials = self._space.retraining().epochs, self._study.get_trials(deepcopy=False)
+        chosen = self._study.user_attrs.get(f"{_PROMOTED}{epochs}")
+        if chosen is None:
+            records = _records(trials)
+            mark_front(records, self._space.objectives, self._space.constraints)
+            chosen = [record.number for record in records if record.pareto and (record.epochs or 0) < epochs]
+            if not chosen:
+                return
+            self._study.set_user_attr(f"{_PROMOTED}{epochs}", chosen)
+        added = {trial.user_attrs.get("continues") for trial in trials if trial.user_attrs.get("epochs") == epochs}
+        for frozen in (trials[number] for number in chosen if number not in added):
+            plan = {name: frozen.user_attrs[name] for name in ("method", "hyperparameters")}
+            origin = frozen.user_attrs.get("origin", frozen.number)
+            plan |= {"epochs": epochs, "origin": origin, "continues": frozen.number}
+            self._study.add_trial(
+                create_trial(
+                    state=TrialState.RUNNING,
+                    params=frozen.params,
+                    distributions=frozen.distributions,
+                    user_attrs=plan,
+                )
+            )
 
     def _trial(self, frozen: FrozenTrial) -> Trial:
         return Trial(self._study, frozen._trial_id)
+
+
+def _asked(number: int, plan: Mapping[str, Any]) -> Asked:
+    return Asked(
+        number,
+        plan["method"],
+        plan["hyperparameters"],
+        plan["epochs"],
+        plan.get("origin", number),
+        plan.get("continues"),
+    )
 
 
 def read_records(store: SweepStore) -> list[TrialRecord]:
@@ -224,6 +274,8 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         method=attributes["method"],
         hyperparameters=attributes["hyperparameters"],
         reason=attributes.get("reason"),
+        epochs=attributes.get("epochs"),
+        continues=attributes.get("continues"),
         extra={name: value for name, value in metrics.items() if name not in DIRECTIONS},
         **known,
     )

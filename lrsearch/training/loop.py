@@ -26,6 +26,8 @@ from lrsearch.training.random_state import random_state
 from lrsearch.training.retraining import Retraining
 from lrsearch.training.schedule import learning_rate
 
+PARTS_WHEN_SHORT_OF_MEMORY = 4
+
 
 def train(
     model: nn.Module,
@@ -51,16 +53,18 @@ def train(
         seed: 0 or more.
         gate: each step and each evaluation batch holds ``gate.work()``.
         checkpoint: written before each yield. If it exists, training goes on from it, on the CPU bit for bit
-            as if it had never stopped, and only the remaining epochs are yielded.
+            as if it had never stopped, and only the remaining epochs are yielded. It may be of a shorter training.
         retraining: what a compression method freezes, and adds to the loss.
 
     Raises:
-        TrialFailedError: the loss is not finite, or the device's memory is exhausted.
+        TrialFailedError: the loss is not finite, or the device's memory is exhausted although batches were cut
+            into parts from the first time it was, their gradients accumulated.
         LrsearchError: the checkpoint is damaged or belongs to another training.
     """
     model.to(device)
     optimizer = build_optimizer(model, config)
-    origin = {"seed": seed, **config.model_dump(mode="json")}
+    # Not its length: a training may be continued for more epochs.
+    origin = {"seed": seed, **config.model_dump(mode="json", exclude={"epochs", "schedule_epochs"})}
     history: list[Epoch] = []
     if checkpoint is not None and checkpoint.exists():
         saved = Checkpoint.load(checkpoint)
@@ -74,7 +78,8 @@ def train(
         with random_state(epoch_seed, device), _frozen(model, retraining.frozen(epoch)):
             batches = splits.batches("train", config.batch_size, seed=epoch_seed)
             loss, lr = trainer.run_epoch(batches, epoch)
-        accuracy = evaluate(model, splits.batches("validation", config.batch_size), device, gate)
+        validation = splits.batches("validation", max(1, config.batch_size // trainer.parts))
+        accuracy = evaluate(model, validation, device, gate)
         history.append(Epoch(epoch, config.epochs, loss, accuracy, lr, time.monotonic() - started))
         if checkpoint is not None:
             Checkpoint(model.state_dict(), optimizer.state_dict(), history, origin).save(checkpoint)
@@ -82,7 +87,7 @@ def train(
     model.eval()
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Trainer:
     model: nn.Module
     optimizer: Optimizer
@@ -90,6 +95,8 @@ class _Trainer:
     device: torch.device
     gate: DeviceGate
     retraining: Retraining
+    parts: int = 1
+    """Into how many parts a batch is cut, their gradients added up."""
 
     def run_epoch(self, batches: Batches, epoch: int) -> tuple[float, float]:
         """Train for one epoch; returns the mean loss and the first step's learning rate."""
@@ -109,19 +116,35 @@ class _Trainer:
     def _step(self, inputs: Tensor, targets: Tensor, rate: float, epoch: int) -> float:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad()
-        try:
-            loss = self._loss(inputs, targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-        except torch.OutOfMemoryError as error:
+        value = self._gradients(inputs, targets)
+        if value is None and self.parts == 1:
+            self.parts = PARTS_WHEN_SHORT_OF_MEMORY
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            value = self._gradients(inputs, targets)
+        if value is None:
             raise TrialFailedError(
-                f"memory of {self.device} exhausted in epoch {epoch} at batch size {len(inputs)}"
-            ) from error
-        value = loss.item()
+                f"memory of {self.device} exhausted in epoch {epoch} at batch size {len(inputs)}, "
+                f"also when computed in {self.parts} parts"
+            )
         if not math.isfinite(value):
             raise TrialFailedError(f"loss is {value} in epoch {epoch}, at learning rate {rate:.3g}")
         self.optimizer.step()
         return value
+
+    def _gradients(self, inputs: Tensor, targets: Tensor) -> float | None:
+        """Gradients of the mean loss over a batch, and that loss; None where the device's memory is exhausted."""
+        self.optimizer.zero_grad()
+        parts = max(1, min(self.parts, len(inputs) // 2))  # batch norm needs two images
+        total = 0.0
+        try:
+            for some, their in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
+                loss = self._loss(some, their) * (len(some) / len(inputs))
+                loss.backward()  # type: ignore[no-untyped-call]
+                total += loss.item()
+        except torch.OutOfMemoryError:
+            return None
+        return total
 
     def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         outputs = self.model(inputs)

@@ -1,9 +1,10 @@
 """A sweep without training: analytic curves of accuracy over size and epochs stand in for the worker."""
 
 import math
+import shutil
 
 from lrsearch.files import read_json, write_json
-from lrsearch.outcome import write_result
+from lrsearch.outcome import RESULT, write_result
 from lrsearch.pipeline import CHECKPOINT
 from lrsearch.record import DenseRecord, Report
 from lrsearch.space import parse_space
@@ -66,10 +67,14 @@ def accuracy(spec, epoch):
 
 def measured(spec):
     """What is known before retraining."""
-    size = kept(spec)
+    return metrics_of(kept(spec), accuracy(spec, 0))
+
+
+def metrics_of(size, reached):
+    """All metrics of a network of a fraction ``size`` of the dense one that reached an accuracy."""
     return {
-        "accuracy": accuracy(spec, 0),
-        "accuracy_drop": 99.0 - accuracy(spec, 0),
+        "accuracy": reached,
+        "accuracy_drop": 99.0 - reached,
         "params": round(1000 * size),
         "flops": round(10_000 * size),
         "cr_p": 100 * (1 - size),
@@ -80,7 +85,7 @@ def measured(spec):
     }
 
 
-def simulate(spec, folder):
+def simulate(spec, folder, accuracy=accuracy, measured=measured):
     """Leave in a trial's folder what a worker leaves there in the end."""
     epochs, metrics = spec.retrain["epochs"], measured(spec)
     metrics |= {"accuracy": accuracy(spec, epochs), "accuracy_drop": 99.0 - accuracy(spec, epochs)}
@@ -88,9 +93,11 @@ def simulate(spec, folder):
     write_result(folder, {"state": "complete", "reason": None, "metrics": metrics, "epochs": []})
 
 
-def work(session, spec):
+def work(session, spec, accuracy=accuracy, measured=measured):
     """Run a trial as worker and driver do together; whoever stops iterating has killed the driver there."""
     folder, total = session.store.trial(spec.number), spec.retrain["epochs"]
+    if spec.continues and not folder.exists():
+        shutil.copytree(spec.continues, folder, ignore=shutil.ignore_patterns(RESULT))
     if read_json(folder / MEASURED, "") is None:
         write_json(folder / MEASURED, measured(spec))
         yield "measured"
@@ -105,7 +112,7 @@ def work(session, spec):
         stops = session.stops(spec.number, Report("retrain", epoch, total, metrics))
         yield "epoch reported"
     if not stops:
-        simulate(spec, folder)
+        simulate(spec, folder, accuracy, measured)
         yield "result written"
     session.trial_ended(spec.number, worker_died=False)
 

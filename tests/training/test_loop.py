@@ -246,3 +246,36 @@ def test_the_demo_network_learns_the_digits(gate: DeviceGate) -> None:
     assert history[-1].accuracy == evaluate(model, splits.batches("validation", 50), CPU, gate)
     assert history[-1].loss < history[0].loss
     assert history[0].lr > history[1].lr > history[2].lr
+
+
+class Hungry(nn.Module):
+    """A linear network on a device whose memory holds so many images at a time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        self.most, self.exhausted = most, 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if len(inputs) > self.most:
+            self.exhausted += 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        result: Tensor = self.body(inputs)
+        return result
+
+
+def test_exhausted_memory_is_met_by_accumulating_gradients(splits: Splits, gate: DeviceGate) -> None:
+    short, ample = Hungry(most=9), Hungry(most=1000)
+
+    for hungry in (short, ample):
+        list(train(hungry, splits, CONFIG, device=CPU, seed=3, gate=gate))
+
+    assert (short.exhausted, ample.exhausted) == (1, 0)
+    for key, value in ample.state_dict().items():
+        torch.testing.assert_close(short.state_dict()[key], value)
+
+
+def test_memory_that_is_exhausted_even_so_is_the_trials_failure(splits: Splits, gate: DeviceGate) -> None:
+    with pytest.raises(TrialFailedError, match=r"memory of cpu exhausted in epoch 1 .* in 4 parts"):
+        list(train(Hungry(most=2), splits, CONFIG, device=CPU, seed=3, gate=gate))
