@@ -73,6 +73,10 @@ def search(
     trials: Annotated[int | None, typer.Option(help="Override search.trials.")] = None,
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: Tracking = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Database for the Optuna study of a new sweep; by default a journal file.", metavar="URL"),
+    ] = None,
     address: Address = None,
     settings: Settings = None,
     time_budget: TimeBudget = None,
@@ -95,6 +99,7 @@ def search(
         name,
         storage=storage,
         tracking_uri=tracking_uri,
+        study=study,
         trials=trials,
         address=address,
         settings=overrides,

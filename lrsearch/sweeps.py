@@ -61,6 +61,7 @@ def search(
     *,
     storage: str = DEFAULT_STORAGE,
     tracking_uri: str | None = None,
+    study: str | None = None,
     trials: int | None = None,
     address: str | None = None,
     settings: Mapping[str, str] | None = None,
@@ -74,6 +75,8 @@ def search(
         name: of the sweep; by default the file's name without its ending.
         storage: folder that holds the sweeps.
         tracking_uri: an MLflow server or database; by default ``mlflow.db`` in the storage folder.
+        study: database of the Optuna study of a new sweep, such as ``sqlite:///studies.db`` or
+            ``postgresql://user@host/optuna``; by default a journal in the sweep's folder.
         trials: overrides ``search.trials``.
         address: a Ray cluster; by default Ray is started on this machine.
         settings: dotted key -> YAML text, laid over the space.
@@ -94,7 +97,7 @@ def search(
     if name is None:
         raise LrsearchError("a space given as data needs a name for its sweep")
     store = SweepStore(storage_folder(storage), name)
-    return _run(wanted, store, tracking_uri, address, time_budget, observers)
+    return _run(wanted, store, tracking_uri, address, time_budget, observers, study)
 
 
 def resume(
@@ -252,11 +255,15 @@ def _run(
     address: str | None,
     time_budget: float | None,
     observers: Sequence[SweepObserver],
+    study: str | None = None,
 ) -> Results:
     from lrsearch.sweep.run import run_sweep
+    from lrsearch.sweep.study_store import choose_database
 
     store.create()
     with store.lock():
+        if study is not None:
+            choose_database(store, study)
         _agree_on_space(space, store)
         run_sweep(space, store, (_tracker(store, tracking_uri), *observers), address, time_budget)
     return load_front(store.name, str(store.storage))
@@ -277,6 +284,7 @@ def _agree_on_space(space: Space, store: SweepStore) -> None:
     """Remember what is searched; a sweep that has tried nothing yet may still change its mind."""
     from lrsearch.space import differences
     from lrsearch.sweep.study import read_records
+    from lrsearch.sweep.study_store import forget_study
 
     if store.exists() and (changes := differences(store.load_space(), space)):
         if read_records(store):
@@ -284,7 +292,7 @@ def _agree_on_space(space: Space, store: SweepStore) -> None:
                 f"sweep {store.name!r} exists with another space ({'; '.join(changes)}); choose another --name, "
                 f"or continue it as it is with: lrsearch resume {store.name}"
             )
-        store.journal.unlink(missing_ok=True)  # it may hold starting points of the old space
+        forget_study(store)  # it may hold starting points of the old space
     store.save_space(space)
 
 

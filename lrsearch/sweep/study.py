@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
-from lrsearch.errors import LrsearchError
 from lrsearch.front import mark_front
 from lrsearch.record import DIRECTIONS, State, TrialRecord
 from lrsearch.sweep.rungs import Verdict
 from lrsearch.sweep.sampler import RecentTPESampler, enqueue_points, make_sampler, suggest
 from lrsearch.sweep.store import SweepStore
+from lrsearch.sweep.study_store import has_study, mend_journal, open_storage
 
 if TYPE_CHECKING:
     from lrsearch.space import Space  # imports PyTorch, which reading results does not need
@@ -75,18 +71,15 @@ class SweepStudy:
         Only the holder of the sweep's lock may do this: it removes what a killed driver left half-written.
 
         Raises:
-            LrsearchError: the study file is damaged.
+            LrsearchError: the journal is damaged, or the database cannot be used.
         """
-        _discard_torn_line(store.journal)
-        store.journal.with_name(store.journal.name + ".lock").unlink(missing_ok=True)
+        mend_journal(store)
         self._space = space
-        storage = _storage(store.journal)
+        storage, name = open_storage(store)
         directions = [
             StudyDirection.MAXIMIZE if d == "max" else StudyDirection.MINIMIZE for d in space.objectives.values()
         ]
-        self._study = optuna.create_study(
-            storage=storage, study_name=store.name, directions=directions, load_if_exists=True
-        )
+        self._study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         asked = len(self._study.get_trials(deepcopy=False))
         self._study.sampler = make_sampler(space.search.sampler, space.search.seed, asked)
         enqueue_points(self._study, space)
@@ -218,46 +211,14 @@ def read_records(store: SweepStore) -> list[TrialRecord]:
     Raises:
         LrsearchError: the study file is missing or damaged.
     """
-    if not store.journal.exists():
+    if not has_study(store):
         return []
+    storage, name = open_storage(store)
     try:
-        study = optuna.load_study(study_name=store.name, storage=_storage(store.journal))
+        study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:  # the driver has not created it yet
         return []
     return _records(study.get_trials(deepcopy=False))
-
-
-def _storage(journal: Path) -> JournalStorage:
-    try:
-        return JournalStorage(JournalFileBackend(str(journal)))
-    except OSError as error:
-        raise LrsearchError(f"study file {journal} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AssertionError) as error:
-        raise LrsearchError(
-            f"study file {journal} is damaged at line {_damaged_line(journal)}; "
-            "restore it from a copy, or delete the sweep's folder to start again"
-        ) from error
-
-
-def _damaged_line(journal: Path) -> int:
-    number = 0
-    for number, line in enumerate(journal.read_bytes().splitlines(), start=1):
-        try:
-            json.loads(line)
-        except ValueError:
-            return number
-    return number
-
-
-def _discard_torn_line(journal: Path) -> None:
-    """Cut a last line that a killed driver did not finish: what it would have said is said again."""
-    if not journal.exists():
-        return
-    content = journal.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with journal.open("r+b") as file:
-            file.truncate(whole)
 
 
 def _records(trials: Sequence[FrozenTrial]) -> list[TrialRecord]:

@@ -1,4 +1,8 @@
-"""A driver that is killed with SIGKILL at one exact moment: ``python doomed_driver.py SPACE NAME STORAGE MOMENT``."""
+"""A driver that is killed with SIGKILL at one exact moment.
+
+``doomed_driver.py SPACE NAME STORAGE MOMENT EPOCHS`` runs a real sweep, ``doomed_driver.py FOLDER MOMENT``
+a simulated one, without Ray.
+"""
 
 import os
 import signal
@@ -7,7 +11,6 @@ from pathlib import Path
 
 from optuna.storages.journal import JournalFileBackend
 
-from lrsearch import search
 from lrsearch.sweep.study import SweepStudy
 
 
@@ -32,10 +35,13 @@ class DieAt:
 
 
 class DieInEpoch:
-    """An observer that dies when a trial reports its second epoch of retraining."""
+    """An observer that dies when a trial reports a certain epoch of retraining."""
+
+    def __init__(self, epoch):
+        self.epoch = epoch
 
     def trial_reported(self, number, report):
-        if report.stage == "retrain" and report.done == 2:
+        if report.stage == "retrain" and report.done == self.epoch:
             die()
 
     def __getattr__(self, name):
@@ -44,7 +50,17 @@ class DieInEpoch:
 
 def before_the_study_is_told():
     SweepStudy.tell = die
-    return []
+
+
+def after_a_verdict_is_remembered():
+    remember = SweepStudy.remember_rung
+
+    def die_after(self, record):
+        remember(self, record)
+        if not record.verdict.goes_on:
+            die()
+
+    SweepStudy.remember_rung = die_after
 
 
 def while_the_front_is_written():
@@ -56,7 +72,6 @@ def while_the_front_is_written():
         return replace(self, target)
 
     Path.replace = die_at_front
-    return []
 
 
 def in_the_middle_of_a_journal_line():
@@ -71,18 +86,30 @@ def in_the_middle_of_a_journal_line():
         die()
 
     JournalFileBackend.append_logs = tear
-    return []
 
 
 MOMENTS = {
-    "dense training": lambda: [DieAt("dense_reported", 2)],
-    "trial training": lambda: [DieInEpoch()],
-    "after a trial": lambda: [DieAt("trial_finished", 2)],
+    "dense training": lambda: DieAt("dense_reported", 2),
+    "trial training": lambda: DieInEpoch(3),
+    "after some trials": lambda: DieAt("trial_finished", 5),
+    "training taken further": lambda: DieInEpoch(5),
+}
+WRITES = {
     "before the study is told": before_the_study_is_told,
+    "after a verdict is remembered": after_a_verdict_is_remembered,
     "while the front is written": while_the_front_is_written,
     "in the middle of a journal line": in_the_middle_of_a_journal_line,
 }
 
 if __name__ == "__main__":
-    space, name, storage, moment = sys.argv[1:]
-    search(space, name, storage=storage, observers=MOMENTS[moment]())
+    if len(sys.argv) == 3:
+        folder, moment = sys.argv[1:]
+        from tests.sweep.simulator import grid_space, open_session, run
+
+        WRITES[moment]()
+        run(open_session(grid_space(epochs=3), Path(folder)))
+    else:
+        from lrsearch import search
+
+        space, name, storage, moment, epochs = sys.argv[1:]
+        search(space, name, storage=storage, observers=[MOMENTS[moment]()], settings={"retrain.epochs": epochs})

@@ -15,7 +15,9 @@ import pytest
 from mlflow.entities import ViewType
 
 from lrsearch.training import read_history
-from tests.sweep.doomed_driver import MOMENTS
+from tests.sweep.doomed_driver import MOMENTS, WRITES
+from tests.sweep.simulator import grid_space, open_session, run
+from tests.sweep.test_rungs import fates
 
 pytestmark = pytest.mark.slow
 
@@ -24,13 +26,14 @@ model: {name: digits_resnet, width: 8}
 data: {name: digits}
 train: {epochs: 3, lr: 0.1}
 retrain: {epochs: 4}
+objectives: {accuracy: max, params: min}
 methods:
   alds: {budget: {params: {uniform: [0.2, 0.8]}}}
   tucker: {alpha: {loguniform: [1.5, 6]}}
-search: {trials: 8}
+search: {trials: 8, rungs: {first: 1, factor: 2}}
 measure: {seconds: 0.1}
 """
-TRIALS, EPOCHS = 8, 4
+TRIALS, RUNGS = 8, (1, 2)
 
 
 class Sweep:
@@ -91,7 +94,8 @@ class Sweep:
 
     def check_damaged_checkpoint_is_refused(self):
         """Never silently: a checkpoint that cannot be read stops the sweep with one sentence, until it is mended."""
-        checkpoint = sorted(self.folder.glob("trials/*/checkpoint.pt"))[0]
+        checkpoints = self.folder.glob("trials/*/checkpoint.pt")
+        checkpoint = next(path for path in checkpoints if not (path.parent / "result.json").exists())
         content = checkpoint.read_bytes()
         checkpoint.write_bytes(content[: len(content) // 2])
         driver = self.start("resume", "s")
@@ -105,29 +109,50 @@ class Sweep:
         journal = optuna.storages.journal.JournalFileBackend(str(self.folder / "study.journal"))
         study = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(journal))
         asked = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
-        assert [t.number for t in asked] == list(range(TRIALS))
-        assert {t.state.name for t in asked} == {"COMPLETE"}
+        assert [t.number for t in asked] == list(range(len(asked)))
+        assert sum("continues" not in t.user_attrs for t in asked) == TRIALS
         results = self.results()
-        assert sorted(results, key=int) == [str(n) for n in range(TRIALS)]
+        assert sorted(results, key=int) == [str(trial.number) for trial in asked]
         for number, written in self.finished.items():
             assert results[number] == written, f"finished trial {number} was run again"
-        for number in results:
-            epochs = json.loads((self.folder / "trials" / number / "result.json").read_text())["epochs"]
-            assert [epoch["epoch"] for epoch in epochs] == list(range(1, EPOCHS + 1))
-            known = [asdict(epoch) for epoch in self.epochs.get(number, [])]
-            assert epochs[: len(known)] == known, f"trial {number} repeated an epoch"
+        for trial in asked:
+            self.check_trial(trial)
         self.check_mlflow()
+        return asked
+
+    def check_trial(self, trial):
+        epochs = self.epochs_of(trial.number)
+        assert [epoch["epoch"] for epoch in epochs] == list(range(1, len(epochs) + 1))
+        known = [asdict(epoch) for epoch in self.epochs.get(str(trial.number), [])]
+        assert epochs[: len(known)] == known, f"trial {trial.number} repeated an epoch"
+        verdicts = {name: content["verdict"] for name, content in trial.user_attrs.items() if name.startswith("rung:")}
+        goes_on = [verdict["goes_on"] for verdict in verdicts.values()]
+        if "continues" in trial.user_attrs:
+            earlier = self.epochs_of(trial.user_attrs["continues"])
+            assert epochs[: len(earlier)] == earlier, f"trial {trial.number} was retrained instead of continued"
+            assert not verdicts
+        else:
+            assert sorted(verdicts) == [f"rung:{rung}" for rung in RUNGS if rung <= len(epochs)]
+        if trial.state.name == "PRUNED":
+            assert goes_on == [True] * (len(goes_on) - 1) + [False] and len(epochs) == RUNGS[len(goes_on) - 1]
+        else:
+            assert trial.state.name == "COMPLETE" and all(goes_on)
+            assert len(epochs) == trial.user_attrs["epochs"]
+
+    def epochs_of(self, number):
+        return json.loads((self.folder / "trials" / str(number) / "result.json").read_text())["epochs"]
 
     def check_mlflow(self):
         client = mlflow.MlflowClient(f"sqlite:///{self.storage}/mlflow.db")
         experiments = [e.experiment_id for e in client.search_experiments()]
         runs = client.search_runs(experiments, run_view_type=ViewType.ALL, max_results=1000)
-        assert len(runs) == TRIALS + 1
+        assert len(runs) == len(self.results()) + 1
         assert {run.info.status for run in runs} == {"FINISHED"}
-        for run in runs:
-            if "mlflow.parentRunId" in run.data.tags:
-                history = client.get_metric_history(run.info.run_id, "retrain/loss")
-                assert sorted(m.step for m in history) == list(range(1, EPOCHS + 1))
+        for child in runs:
+            if "mlflow.parentRunId" in child.data.tags:
+                number = child.data.tags["lrsearch.key"].rsplit("/", 1)[-1]
+                history = client.get_metric_history(child.info.run_id, "retrain/loss")
+                assert sorted(m.step for m in history) == list(range(1, len(self.epochs_of(number)) + 1))
 
 
 @pytest.fixture
@@ -136,10 +161,12 @@ def sweep(tmp_path):
 
 
 def test_driver_killed_at_one_exact_moment_after_another(sweep):
+    """The last of them while it takes the front further, for more epochs under the same name."""
     script = Path(__file__).parent / "doomed_driver.py"
     for moment in MOMENTS:
+        epochs = 6 if moment == "training taken further" else 4
         doomed = subprocess.run(
-            [sys.executable, str(script), str(sweep.space), "s", str(sweep.storage), moment],
+            [sys.executable, str(script), str(sweep.space), "s", str(sweep.storage), moment, str(epochs)],
             capture_output=True,
             text=True,
             timeout=300,
@@ -149,44 +176,43 @@ def test_driver_killed_at_one_exact_moment_after_another(sweep):
 
     sweep.run_to_end("resume", "s")
 
-    sweep.check_end()
+    trials = sweep.check_end()
+    assert any("continues" in trial.user_attrs for trial in trials)
 
 
-def test_driver_stopped_from_outside(sweep):
-    for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+@pytest.mark.parametrize("moment", WRITES)
+def test_driver_killed_while_it_writes(tmp_path, moment):
+    """Simulated, so that the decisions of an uninterrupted sweep are known."""
+    script, folder = Path(__file__).parent / "doomed_driver.py", tmp_path / "killed"
+    doomed = subprocess.run([sys.executable, str(script), str(folder), moment], capture_output=True, timeout=100)
+    assert doomed.returncode == -signal.SIGKILL, doomed.stderr
+
+    run(killed := open_session(grid_space(epochs=3), folder))
+    run(lived := open_session(grid_space(epochs=3), tmp_path / "lived"))
+
+    assert fates(killed) == fates(lived)
+
+
+def test_sweep_put_aside_stopped_killed_and_robbed_of_a_worker(sweep):
+    aside = sweep.start("search", str(sweep.space), "--name", "s", "--time-budget", "1s")
+    output, _ = aside.communicate(timeout=120)
+    assert aside.returncode == 130, output
+    sweep.take_stock()
+    for stop in (signal.SIGTERM, signal.SIGKILL):
         driver = sweep.search()
         sweep.wait_for_new("trials/*/checkpoint.pt", driver)
         driver.send_signal(stop)
         output, _ = driver.communicate(timeout=120)
-        if stop != signal.SIGKILL:
+        if stop == signal.SIGTERM:
             assert driver.returncode == 130, output
             assert "lrsearch resume s" in output
         sweep.take_stock()
     sweep.check_damaged_checkpoint_is_refused()
 
-    sweep.run_to_end("resume", "s")
-
-    sweep.check_end()
-
-
-def test_worker_killed_while_its_trial_trains(sweep):
-    driver = sweep.search()
+    driver = sweep.start("resume", "s")
     checkpoint = sweep.wait_for_new("trials/*/checkpoint.pt", driver)
     os.kill(int((checkpoint.parent / "lock").read_text()), signal.SIGKILL)
-    sweep.epochs[checkpoint.parent.name] = read_history(checkpoint)
-
     output, _ = driver.communicate(timeout=300)
 
     assert driver.returncode == 0, output
-    sweep.check_end()
-
-
-def test_time_budget_puts_the_sweep_aside_and_the_same_command_continues_it(sweep):
-    aside = sweep.start("search", str(sweep.space), "--name", "s", "--time-budget", "1s")
-    output, _ = aside.communicate(timeout=120)
-    assert aside.returncode == 130, output
-    sweep.take_stock()
-
-    sweep.run_to_end("search", str(sweep.space), "--name", "s")
-
     sweep.check_end()
