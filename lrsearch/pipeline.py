@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +190,13 @@ def _shared_statistics(spec: TrialSpec, dense: nn.Module, task: Task, gate: Devi
                 statistics = load_method(spec.method).statistics(dense, task)
             with replacing(path) as temporary:
                 save_file({key: value.contiguous().cpu() for key, value in statistics.items()}, temporary)
-        return load_file(path, device=spec.workplace.device)
+    return _kept_statistics(path, spec.workplace.device)
+
+
+@lru_cache(maxsize=1)
+def _kept_statistics(path: Path, device: str) -> dict[str, Tensor]:
+    """The statistics of one method, memory-mapped, kept between the trials of one worker."""
+    return load_file(path, device=device)
 
 
 def _projected(compressed: Compressed, dense: nn.Module) -> nn.Module:

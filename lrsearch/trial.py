@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import time
@@ -51,7 +52,7 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         splits = _splits(json.dumps(spec.data))
         if spec.continues is not None:
             _take_over(spec, Path(spec.continues), folder)
-        dense = load_dense_model(spec.model, Path(spec.dense_folder), device)
+        dense = copy.deepcopy(_dense(json.dumps(spec.model), Path(spec.dense_folder), device))
         pipeline = Pipeline(spec, folder, splits, gate)
         earlier = yield from pipeline.earlier_rounds(dense)
         started = time.monotonic()
@@ -92,8 +93,8 @@ def _take_over(spec: TrialSpec, earlier: Path, folder: Path) -> None:
     if can_go_on and spec.retrain.get("rounds", 1) == 1 and not (folder / RECIPE).exists():
         for name in (CHECKPOINT, MEASURED, HISTORY, WEIGHTS, RECIPE):  # the recipe vouches for all
             if (earlier / name).exists():
-                with replacing(folder / name) as copy:
-                    shutil.copyfile(earlier / name, copy)
+                with replacing(folder / name) as temporary:
+                    shutil.copyfile(earlier / name, temporary)
 
 
 def _measured(
@@ -162,6 +163,12 @@ def _result(
         "input_shape": list(splits.example_input().shape[1:]),
         "provenance": provenance(spec),
     }
+
+
+@lru_cache(maxsize=1)
+def _dense(model: str, folder: Path, device: torch.device) -> nn.Module:
+    """The dense network, kept between the trials of one worker."""
+    return load_dense_model(json.loads(model), folder, device)
 
 
 @lru_cache(maxsize=1)

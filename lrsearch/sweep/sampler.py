@@ -33,8 +33,7 @@ class RecentTPESampler(TPESampler):
     def __init__(self, seed: int) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            warnings.simplefilter("ignore", FutureWarning)
-            super().__init__(seed=seed, multivariate=True, group=True, gamma=_share_to_imitate, n_ei_candidates=64)
+            super().__init__(seed=seed, multivariate=True, group=True)
         self.best: set[int] = set()
         """Numbers of the trials on the front."""
 
@@ -128,11 +127,6 @@ def at_quantile(distribution: Distribution, quantile: float) -> Any:
     low, high = distribution.low, distribution.high
     value = low * (high / low) ** quantile if distribution.log else low + (high - low) * quantile
     return round(value) if isinstance(distribution, IntUniform) else value
-
-
-def _share_to_imitate(trials: int) -> int:
-    """How many trials TPE takes for good: a fifth, twice Optuna's share, since those that stopped early count too."""
-    return max(4, min(25, trials // 5))
 
 
 def _key(point: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

@@ -26,7 +26,7 @@ from lrsearch.trial import TrialSpec
 from tests.sweep import simulator
 from tests.sweep.simulator import DENSE, make_space, open_session
 
-EPOCHS, TRIALS = 9, 60
+EPOCHS, TRIALS = 27, 60
 METHODS = {
     "alds": {"budget": {"params": {"uniform": [0.1, 0.8]}}, "max_subspaces": {"logint": [1, 16]}},
     "tucker": {"alpha": {"loguniform": [1.5, 10]}, "beta": {"loguniform": [0.25, 4]}},

@@ -121,7 +121,7 @@ def test_the_checkpoint_is_written_before_the_epoch_is_told(splits: Splits, gate
     assert all(epoch.epochs == 4 and epoch.seconds > 0 for epoch in told)
 
 
-@pytest.mark.parametrize("change", [{"lr": 0.06}, {"epochs": 5}])
+@pytest.mark.parametrize("change", [{"lr": 0.06}, {"schedule": "constant"}])
 def test_a_checkpoint_of_another_configuration_is_refused(
     change: dict[str, Any], splits: Splits, gate: DeviceGate, tmp_path: Path
 ) -> None:
@@ -129,6 +129,20 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     run(network(), splits, gate, checkpoint=path)
     with pytest.raises(LrsearchError, match=f"a training with {next(iter(change))}"):
         run(network(), splits, gate, CONFIG.model_copy(update=change), checkpoint=path)
+
+
+def test_a_longer_training_goes_on_from_a_shorter_one(splits: Splits, gate: DeviceGate, tmp_path: Path) -> None:
+    """Epoch by epoch at the rates of the longer schedule; at a constant rate it is the longer training."""
+    path, config = tmp_path / "checkpoint.pt", CONFIG.model_copy(update={"schedule": "constant"})
+    whole, continued = network(), network()
+    run(whole, splits, gate, config)
+    run(continued, splits, gate, config.model_copy(update={"epochs": 2}), checkpoint=path)
+
+    again = network()
+    seen = run(again, splits, gate, config, checkpoint=path)
+
+    assert [epoch.epoch for epoch in seen] == [3, 4]
+    assert same(whole, again)
 
 
 def test_a_truncated_checkpoint_is_refused(splits: Splits, gate: DeviceGate, tmp_path: Path) -> None:
