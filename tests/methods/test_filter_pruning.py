@@ -1,12 +1,14 @@
 """The filters that ft and pfp keep, by their definitions."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import lrsearch
 from lrsearch.errors import LrsearchError
 from lrsearch.measure.cost import count_cost
 from lrsearch.methods import load_method
@@ -119,6 +121,18 @@ def test_batch_norms_and_coupled_shortcuts_become_smaller_together(method: str) 
         assert left[f"{block}.downsample.0"][1] == outputs
         assert left[f"{block}.downsample.1"] == left[f"{block}.bn2"] == (outputs,)
     assert left["8"][0] == left["5.conv2"][1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batch_norm_is_estimated_anew_and_all_of_it_saved(method: str, tmp_path: Path) -> None:
+    model = build_model({"name": "digits_resnet", "width": 8})
+    data = [(torch.randn(16, 1, 8, 8) + shift, torch.zeros(16)) for shift in (0, 1)]
+    result = lrsearch.compress(model, method, {"params": 0.4}, data)
+    assert result.report["recalibrated"]
+    assert result.model.get_submodule("1").get_buffer("running_mean").abs().max() > 0
+    result.save(tmp_path)
+    x = torch.randn(3, 1, 8, 8)
+    assert torch.equal(lrsearch.rebuild(tmp_path, model=model)(x), result.model(x))
 
 
 @pytest.mark.parametrize("method", METHODS)
