@@ -21,6 +21,7 @@ from lrsearch.factorize import LayerShape, factorize_layer, find_layers, layer_c
 from lrsearch.factorize.stages import max_rank, max_tucker_ranks
 from lrsearch.methods import base
 from lrsearch.methods.base import Budget, Compressed, Progress, Search, Task
+from lrsearch.methods.one_shot import left_out
 from lrsearch.methods.one_shot.apply import apply
 from lrsearch.methods.one_shot.candidates import NOT_SMALLER, Family, is_smaller, sizes, svd
 from lrsearch.methods.one_shot.cap import Caps
@@ -78,9 +79,9 @@ class Tucker:
         """
         layers, dense = find_layers(model, task.example_input)
         if not hyperparameters.stem:
-            dense |= _left_out(model, layers, nn.Conv2d, 0, "it is the stem, the network's first convolution")
+            dense |= left_out.stem(model, layers)
         if not hyperparameters.classifier:
-            dense |= _left_out(model, layers, nn.Linear, -1, "it is the classifier, the network's last Linear layer")
+            dense |= left_out.classifier(model, layers)
         beta, budget = hyperparameters.beta, hyperparameters.budget
 
         def factorize(_: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
@@ -161,14 +162,6 @@ def _family(shape: LayerShape, beta: float) -> Family:
         costs.append(sizes(cost))
     kept = np.array(costs, dtype=np.int64).reshape(-1, 2)
     return Family(0, 1 - kept[:, 0] / dense.params, kept, members.__getitem__)
-
-
-def _left_out(
-    model: nn.Module, layers: Mapping[str, LayerShape], kind: type[nn.Module], position: int, reason: str
-) -> dict[str, str]:
-    """The layer at a position among those of its kind, with the reason why it stays dense."""
-    names = [name for name, module in model.named_modules() if isinstance(module, kind)]
-    return {names[position]: reason} if names and names[position] in layers else {}
 
 
 METHOD: base.Method = Tucker()

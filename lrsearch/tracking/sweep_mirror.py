@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from lrsearch.files import read_json, replacing
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
 from lrsearch.tracking import entries
+from lrsearch.tracking.history_pictures import draw_history
 from lrsearch.tracking.mirror import RunMirror
 from lrsearch.tracking.store import KEY, first_line
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _FRONT_PACE = 5.0
 """Least seconds between two drawings of the front; never less than 20 times what a drawing takes."""
-_RANK_SEARCH = "rank_search.png"
 _FOLDER = "lrsearch.folder"
 """Tag of the parent run: the folder that holds the truth of which the experiment is a picture."""
 
@@ -82,8 +81,7 @@ class SweepMirror:
         child.want_metrics(entries.result_metrics(record))
         child.want_tags(entries.result_tags(record) | {"lrsearch.pareto": str(record.pareto).lower()})
         child.want_status(entries.STATUS[record.state])
-        _draw_rank_search(folder)
-        for file in (folder / "recipe.json", folder / "history.json", folder / _RANK_SEARCH):
+        for file in (folder / "recipe.json", folder / "history.json", *draw_history(folder)):
             if file.exists():
                 child.want_file(file)
 
@@ -195,19 +193,6 @@ class SweepMirror:
         ended = time.monotonic()
         self._front_is_drawn = True
         self._draw_not_before = ended + max(_FRONT_PACE, 20 * (ended - began))
-
-
-def _draw_rank_search(folder: Path) -> None:
-    """Picture the search of a method that tells of one."""
-    from lrsearch.tracking.rank_search_picture import write_rank_search
-
-    try:
-        history = read_json(folder / "history.json", "it is left out of the pictures") or {}
-        if history.get("alpha") and not (folder / _RANK_SEARCH).exists():
-            with replacing(folder / _RANK_SEARCH) as temporary:
-                write_rank_search(temporary, history)
-    except Exception as error:  # as with the front
-        _log.warning("the rank search of %s cannot be drawn: %s", folder, first_line(error))
 
 
 def _runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:

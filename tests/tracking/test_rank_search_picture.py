@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lrsearch.tracking.history_pictures import draw_history
 from lrsearch.tracking.rank_search_picture import write_rank_search
-from lrsearch.tracking.sweep_mirror import _draw_rank_search
 
 HISTORY = {
     "alpha": [
@@ -35,11 +35,11 @@ def test_stages_stand_side_by_side_and_probable_ranks_are_large(tmp_path: Path) 
 def test_a_trial_without_a_search_has_no_picture(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "history.json").write_text(content)
-    _draw_rank_search(tmp_path)
+    draw_history(tmp_path)
     assert not (tmp_path / "rank_search.png").exists()
 
 
 def test_a_trial_with_a_search_has_one(tmp_path: Path) -> None:
     (tmp_path / "history.json").write_text(json.dumps({"metrics": {}, **HISTORY}))
-    _draw_rank_search(tmp_path)
+    draw_history(tmp_path)
     assert Image.open(tmp_path / "rank_search.png").height > 100

@@ -20,6 +20,8 @@ from torch import Tensor
 from lrsearch.training.dlrt.gradients import Gradients, Move
 
 Integrator = Literal["bug", "parallel", "fixed_rank", "s_only"]
+AUGMENTING: tuple[Integrator, ...] = ("bug", "parallel")
+"""Those that leave more rank behind than they found."""
 
 
 def augment(gradients: Gradients) -> Move:

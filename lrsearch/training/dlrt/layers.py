@@ -36,19 +36,12 @@ class LowRankLayer(nn.Module, ABC):
     U: Tensor
     V: Tensor
 
-    def __init__(self, layer: Layer, groups: int, rank: int) -> None:
-        """Truncate the weight of ``layer``, which stays as it is.
-
-        Raises:
-            torch.linalg.LinAlgError: the weight holds numbers that are not finite.
-        """
+    def __init__(self, layer: Layer, left: Tensor, core: Tensor, right: Tensor) -> None:
+        """Take the place of ``layer``, which gives the bias and its geometry, with a weight of these factors."""
         super().__init__()
-        weight = layer.weight.detach()
-        exact = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        left, values, right = torch.linalg.svd(fold(exact, groups, 0, 1)[:, 0], full_matrices=False)
-        self.register_buffer("U", left[..., :rank].contiguous())
-        self.register_buffer("V", right[..., :rank, :].mT.contiguous())
-        self.S = nn.Parameter(values[..., :rank].diag_embed())
+        self.register_buffer("U", left)
+        self.register_buffer("V", right)
+        self.S = nn.Parameter(core)
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
         self.tape: Tape | None = None
 
@@ -127,9 +120,6 @@ class LowRankLayer(nn.Module, ABC):
 class LowRankLinear(LowRankLayer):
     """A Linear layer; inputs of more than two dimensions are rows of a matrix meanwhile."""
 
-    def __init__(self, layer: nn.Linear, rank: int) -> None:
-        super().__init__(layer, 1, rank)
-
     def prepare(self, x: Tensor) -> Tensor:
         """The input itself: products broadcast."""
         return x
@@ -162,8 +152,8 @@ class LowRankLinear(LowRankLayer):
 class LowRankConv2d(LowRankLayer):
     """A Conv2d; the k x k convolution to r channels carries stride, padding and dilation."""
 
-    def __init__(self, layer: nn.Conv2d, rank: int) -> None:
-        super().__init__(layer, layer.groups, rank)
+    def __init__(self, layer: nn.Conv2d, left: Tensor, core: Tensor, right: Tensor) -> None:
+        super().__init__(layer, left, core, right)
         self.groups = layer.groups
         self.kernel = (layer.in_channels // layer.groups, *layer.kernel_size)
         self.mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
@@ -230,6 +220,15 @@ def _backward(
 
 
 def low_rank(layer: Layer, rank: int) -> LowRankLayer:
-    """The best approximation of a layer of that rank, in its mode, ready to be trained."""
-    kind = LowRankLinear(layer, rank) if isinstance(layer, nn.Linear) else LowRankConv2d(layer, rank)
-    return kind.train(layer.training)
+    """The best approximation of a layer of at most that rank, in its mode, ready to be trained.
+
+    Raises:
+        torch.linalg.LinAlgError: the weight holds numbers that are not finite.
+    """
+    weight, groups = layer.weight.detach(), layer.groups if isinstance(layer, nn.Conv2d) else 1
+    exact = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    left, values, right = torch.linalg.svd(fold(exact, groups, 0, 1)[:, 0], full_matrices=False)
+    left, right = left[..., :rank].contiguous(), right[..., :rank, :].mT.contiguous()
+    factors = left, values[..., :rank].diag_embed(), right
+    made = LowRankLinear(layer, *factors) if isinstance(layer, nn.Linear) else LowRankConv2d(layer, *factors)
+    return made.train(layer.training)
