@@ -8,6 +8,11 @@ the same loss (RENE's, distillation included) for the same epochs. Test accuraci
 percent, mean and standard deviation over seeds; those of search and fine-tuning, and for the digits of the dense
 network too. The ResNet-20 is that of ``shared/data``; both networks see only ``--images`` training images. Results of
 earlier calls with the same file count as well.
+
+Measured (one epoch of fine-tuning): RENE does not earn its cost here. Digits, a tenth of the parameters kept, 60 steps,
+seeds 0 to 2, before and after fine-tuning: RENE 96.66 ± 1.45 and 98.05 ± 0.74 in 21 s; allocator, summed energy 93.59 ±
+2.91 and 97.96 ± 0.43 in 0.6 s; one rank for all layers 97.40 ± 0.16 and 98.79 ± 0.16. ResNet-20, half kept, 600 images
+of training and of testing, 25 steps of 64 images, one seed: 42.8 and 54.8; 75.2 and 73.3; 73.0 and 73.2.
 """
 
 import argparse
