@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
-from lrsearch.errors import LrsearchError
+from lrsearch.errors import LrsearchError, hide_passwords
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, str]:
@@ -65,3 +66,32 @@ def parse_duration(text: str | None) -> float | None:
         raise LrsearchError(f"--time-budget is {text!r}, expected a time such as 2h, 45m or 1h30m")
     hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return 3600.0 * hours + 60.0 * minutes + seconds
+
+
+def packed_path(path: Path) -> str:
+    """A file that travels with the working directory, as its path from there."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd().resolve()))
+    except ValueError as error:
+        raise LrsearchError(
+            f"{path} is outside the working directory, which is all that the cluster is sent"
+        ) from error
+
+
+def shared_folder(storage: str) -> str:
+    """``--storage`` of a sweep on another machine: it must mean the same there."""
+    if not Path(storage).is_absolute() and "://" not in storage:
+        raise LrsearchError(
+            f"--storage is {storage!r}, expected an absolute path that every node of the cluster reaches"
+        )
+    return storage
+
+
+def without_password(uri: str | None) -> str | None:
+    """``--tracking-uri``: command lines are seen by everyone on the machine, those of jobs by the whole cluster."""
+    if uri is not None and hide_passwords(uri) != uri:
+        raise LrsearchError(
+            "--tracking-uri holds a password, which whoever lists processes or jobs would read; give it in the "
+            "environment instead (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for a database PGPASSWORD)"
+        )
+    return uri

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from lrsearch.arguments import (
+    packed_path,
     parse_budget,
     parse_duration,
     parse_named,
     parse_settings,
     parse_shape,
     parse_values,
+    shared_folder,
+    without_password,
 )
-from lrsearch.errors import LrsearchError
+from lrsearch.errors import LrsearchError, hide_passwords
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
@@ -40,10 +43,19 @@ SplitName = Literal["train", "calibration", "validation", "test"]
 Storage = Annotated[str, typer.Option(help="Folder that holds the sweeps.", metavar="URI")]
 Tracking = Annotated[
     str | None,
-    typer.Option(help="MLflow server or database; by default mlflow.db in the storage folder.", metavar="URI"),
+    typer.Option(
+        help="MLflow server or database, without a password; by default mlflow.db in the storage folder.",
+        metavar="URI",
+        callback=without_password,
+    ),
 ]
 Address = Annotated[
-    str | None, typer.Option(help="Ray cluster: auto, host:port or ray://host:port; by default this machine.")
+    str | None,
+    typer.Option(help="Ray cluster that this machine is a node of: auto or host:port; by default this machine alone."),
+]
+Dashboard = Annotated[
+    str | None,
+    typer.Option("--address", help="Ask a Ray cluster, by its dashboard such as http://head:8265.", metavar="URL"),
 ]
 TimeBudget = Annotated[
     str | None, typer.Option(help="Put the sweep aside after this long, such as 2h or 1h30m.", metavar="TIME")
@@ -153,12 +165,46 @@ def confirm(
 
 
 @app.command()
+def submit(
+    space: Annotated[Path, typer.Argument(help="A search-space file in or below this folder.", metavar="SPACE.yaml")],
+    address: Annotated[str, typer.Option(help="The cluster's dashboard, such as http://head:8265.", metavar="URL")],
+    storage: Annotated[str, typer.Option(help="Folder that every node of the cluster reaches.", metavar="URI")],
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; by default the file's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Override search.trials.")] = None,
+    tracking_uri: Tracking = None,
+    settings: Settings = None,
+    time_budget: TimeBudget = None,
+) -> None:
+    """Run a sweep on a Ray cluster from outside it; it goes on when this command is interrupted."""
+    from lrsearch.space import load_space
+    from lrsearch.sweep.jobs import Job
+
+    load_space(space, parse_settings(settings))
+    parse_duration(time_budget)
+    options = {"name": name, "trials": trials, "tracking-uri": tracking_uri, "time-budget": time_budget}
+    arguments = ["search", packed_path(space), "--address", "auto", "--storage", shared_folder(storage)]
+    arguments += [f"--{option}={value}" for option, value in options.items() if value is not None]
+    arguments += [f"--set={setting}" for setting in settings or ()]
+    job = Job(address, arguments, Path.cwd())
+    where = f"--storage {storage} --address {address}"
+    print(f"job {job.id} runs the sweep; from here: lrsearch status {name or space.stem} {where}", flush=True)
+    for text in job.output():
+        print(text, end="", flush=True)
+    if not job.succeeded():
+        sys.exit(1)
+
+
+@app.command()
 def status(
     name: Annotated[str | None, typer.Argument(help="Name of the sweep; by default all.")] = None,
     storage: Storage = DEFAULT_STORAGE,
     format: Annotated[Format, typer.Option(help="How to print.")] = "table",
+    address: Dashboard = None,
 ) -> None:
     """Show how far a sweep, or each sweep of the storage folder, has come."""
+    if address is not None:
+        _ask(address, ["status", *filter(None, [name]), "--storage", shared_folder(storage), "--format", format])
+        return
     from lrsearch import sweeps
     from lrsearch.screen import status_table
 
@@ -180,8 +226,14 @@ def front(
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
     format: Annotated[FrontFormat, typer.Option(help="How to print.")] = "table",
+    address: Dashboard = None,
 ) -> None:
     """Show the Pareto front of a sweep, the dense network first."""
+    if address is not None:
+        arguments = ["front", name, "--storage", shared_folder(storage), "--format", format]
+        arguments += [f"--objectives={objectives}"] if objectives else []
+        _ask(address, arguments + ([f"--max-drop={max_drop}"] if max_drop is not None else []))
+        return
     from lrsearch import sweeps
     from lrsearch.screen import front_rows, front_table
 
@@ -338,8 +390,14 @@ def main() -> None:
 def _fail(message: str) -> None:
     if os.environ.get("LRSEARCH_DEBUG"):
         raise  # noqa: PLE0704 - called while the error is being handled
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {hide_passwords(message)}", file=sys.stderr)
     sys.exit(1)
+
+
+def _ask(address: str, arguments: list[str]) -> None:
+    from lrsearch.sweep.jobs import answer
+
+    print(answer(address, arguments), end="")
 
 
 def _console() -> Console:

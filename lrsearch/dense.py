@@ -19,6 +19,7 @@ from lrsearch.files import write_json
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.deployment import Deployment
+from lrsearch.measure.device import device_kind
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.throughput import Throughput, measure_throughput
 from lrsearch.models import build_model
@@ -38,6 +39,21 @@ class Workplace:
     threads: int = 1
     deployment: Deployment = field(default_factory=Deployment)
     seconds: float = 1.0
+    compares_speed: bool = True
+    """Whether speeds decide something, and so must all be of one kind of device."""
+
+    def check_kind(self, record: DenseRecord) -> None:
+        """See to it that speeds measured here compare with the dense network's.
+
+        Raises:
+            LrsearchError: it was measured on another kind of device.
+        """
+        kind = device_kind(self.device)
+        if self.compares_speed and record.device not in ("", kind):
+            raise LrsearchError(
+                f"this machine has {kind}, but the dense network of the sweep was measured on {record.device}, and "
+                "speeds on the two do not compare; let resources.accelerator name the machines to use"
+            )
 
 
 @dataclass(frozen=True)
@@ -67,9 +83,11 @@ def prepare_dense(spec: DenseSpec, folder: Path) -> Iterator[Report]:
     What is already there is not done again, and training continues from its last epoch.
 
     Raises:
-        LrsearchError: unknown model or data, missing data or weights, or a damaged file in ``folder``.
+        LrsearchError: unknown model or data, missing data or weights, a damaged file in ``folder``, or the network
+            was measured on another kind of device.
     """
     if (folder / RECORD).exists():
+        spec.workplace.check_kind(load_dense_record(folder))
         return
     started = time.monotonic()
     torch.set_num_threads(spec.workplace.threads)
@@ -121,6 +139,7 @@ def _measure(model: nn.Module, splits: Splits, spec: DenseSpec, gate: DeviceGate
         test_accuracy=test_accuracy,
         throughput=throughput.dense_images_per_second,
         seconds=seconds,
+        device=device_kind(device),
     )
 
 

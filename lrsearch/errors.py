@@ -1,8 +1,17 @@
-"""The faults that a person can mend, told in one sentence."""
+"""The faults that a person can mend, told in one sentence that gives no password away."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_IN_ADDRESS = re.compile(r"(://[^\s/:@]*):[^\s/]*@")
+_IN_SETTING = re.compile(r"(?i)\b(password|passwd|secret|token)=[^\s&'\"]+")
+
+
+def hide_passwords(text: str) -> str:
+    """A text with ``***`` for each password in an address, such as ``postgresql://user:password@host``."""
+    return _IN_SETTING.sub(r"\1=***", _IN_ADDRESS.sub(r"\1:***@", text))
 
 
 class LrsearchError(Exception):
@@ -10,6 +19,9 @@ class LrsearchError(Exception):
 
     The command line prints the text on stderr and exits with status 1; only ``--debug`` shows a traceback.
     """
+
+    def __str__(self) -> str:
+        return hide_passwords(str(self.args[0]))
 
 
 class BudgetUnreachableError(LrsearchError):
@@ -25,9 +37,10 @@ class BudgetUnreachableError(LrsearchError):
         self.smallest = smallest
         self.each = tuple(each) or (smallest,)
 
-    def __str__(self) -> str:
-        return str(self.args[0])
-
 
 class TrialFailedError(LrsearchError):
     """A trial ended without a usable network (a loss that is not finite, memory exhausted); recorded, not fatal."""
+
+
+class StorageFullError(LrsearchError):
+    """There is no room for a file: nobody's fault but the storage's, so whatever wrote it is done again later."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -10,12 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lrsearch.errors import LrsearchError
+from lrsearch.errors import LrsearchError, StorageFullError
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; when the block ends well the new file takes the place of the old."""
+    """A path beside ``path`` to write to; when the block ends well the new file takes the place of the old.
+
+    Raises:
+        StorageFullError: there is no room for it, whatever the writer made of that.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -23,9 +28,12 @@ def replacing(path: Path) -> Iterator[Path]:
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # else a machine that loses power may keep the new name without the content
         temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except Exception as error:
+        if _is_full(temporary):
+            raise StorageFullError(f"{path} cannot be written: its storage is full; make room and resume") from error
         raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -58,3 +66,15 @@ def read_json(path: Path, remedy: str) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise LrsearchError(f"{path} is damaged ({error}); {remedy}") from error
     return content
+
+
+def _is_full(beside: Path) -> bool:
+    """Whether a little more can not be written to a file; libraries have errors of their own for a full disk."""
+    try:
+        with beside.open("ab") as file:
+            file.write(bytes(65536))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return False

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lrsearch.errors import LrsearchError
+from lrsearch.errors import LrsearchError, hide_passwords
 from lrsearch.files import read_json, write_json
 
 RESULT = "result.json"
@@ -38,7 +38,7 @@ def pruned_result(
 
 def failure_reason(error: Exception) -> str:
     """An error as one line for tables."""
-    text = " ".join(str(error).split())
+    text = hide_passwords(" ".join(str(error).split()))
     if isinstance(error, LrsearchError):
         return text
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or "can't allocate memory" in text:

@@ -87,3 +87,5 @@ class DenseRecord:
     test_accuracy: float
     throughput: float
     seconds: float = 0.0
+    device: str = ""
+    """The kind of device it was measured on, which all trials of its sweep are to be measured on."""

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lrsearch.measure.deployment import Precision
 
+KIND = "accelerator_type:"
+"""Ray's resource for a kind of accelerator is named so, with the kind."""
 Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"]
 
 
@@ -78,6 +80,11 @@ class ResourcesConfig(BaseModel):
     """Most trials side by side, however many would fit."""
     methods: dict[str, MethodResources] = {}
     """Method -> what its trials need instead, such as ``dlrt: {gpus: 1}``."""
+    accelerator: str | None = None
+    """Only machines with this kind of accelerator, as Ray names it, such as ``A100``: speeds of two kinds do not
+    compare. Others join it with ``ray start --resources '{"accelerator_type:NAME": 1}'``."""
+    workers: Annotated[int, Field(ge=1)] | None = None
+    """Trials side by side on a cluster that grows on demand; by default as many as fit on the machines there are."""
 
     def of(self, method: str) -> ResourcesConfig:
         """What a trial of a method occupies."""
@@ -90,9 +97,14 @@ class ResourcesConfig(BaseModel):
         return max(1, int(self.cpus))
 
     @property
+    def kind(self) -> dict[str, float]:
+        """Hardly any of the resource by which Ray knows machines with the accelerator; nothing where all will do."""
+        return {KIND + self.accelerator: 0.001} if self.accelerator else {}
+
+    @property
     def request(self) -> dict[str, float]:
         """The same in Ray's words."""
-        amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory * 2**30}
+        amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory * 2**30, **self.kind}
         return {name: amount for name, amount in amounts.items() if amount}
 
 

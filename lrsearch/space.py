@@ -139,7 +139,13 @@ class Space(BaseModel):
             threads=self.resources.threads,
             deployment=Deployment(self.measure.batch_size, self.measure.dtype, self.measure.channels_last),
             seconds=self.measure.seconds,
+            compares_speed=self.compares_speed,
         )
+
+    @property
+    def compares_speed(self) -> bool:
+        """Whether a measured time is among the objectives and constraints."""
+        return not {"throughput", "speedup", "seconds"}.isdisjoint({*self.objectives, *self.constraints})
 
     def open_choices(self, method: str) -> dict[str, Distribution]:
         """The hyperparameters of a method that are searched: dotted name -> distribution."""
@@ -218,15 +224,15 @@ def parse_space(data: Mapping[str, Any], source: str = "space", settings: Mappin
 def differences(old: Space, new: Space) -> list[str]:
     """What keeps ``new`` from continuing a sweep of ``old``: one line per key, old value -> new value.
 
-    Growing ``search.trials``, ``retrain.epochs`` or ``resources`` is no difference: it changes how much is searched,
-    not what.
+    Growing ``search.trials``, ``retrain.epochs`` or ``resources`` is no difference, nor is what else says only where
+    trials run: it changes how much is searched, not what.
     """
     before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
-    free = ("resources.memory", "resources.max_concurrent", "resources.methods")
+    free = ("resources.memory", "resources.max_concurrent", "resources.methods", "resources.workers")
     lines = []
     for key in sorted(before.keys() | after.keys()):
         was, now = before.get(key), after.get(key)
-        may_grow = key in ("search.trials", "retrain.epochs") or key.startswith("resources.")
+        may_grow = key in ("search.trials", "retrain.epochs", "resources.cpus", "resources.gpus")
         if key.startswith(free):
             continue
         if was != now and not (may_grow and was is not None and now is not None and now >= was):

@@ -112,6 +112,7 @@ def _measured(
         return known
     started = time.monotonic()
     record = load_dense_record(Path(spec.dense_folder))
+    spec.workplace.check_kind(record)
     example = splits.example_input().to(spec.workplace.device)
     model = compressed.model
     sizes = size_metrics(Cost(record.params, record.flops), count_cost(model, example))

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lrsearch.dense import Workplace
+from lrsearch.measure.device import device_kind
 from lrsearch.version import __version__
 
 
@@ -36,13 +37,11 @@ class TrialSpec:
 
 def provenance(spec: TrialSpec) -> dict[str, Any]:
     """What a result needs to be reproduced: spec, versions, device."""
-    device = spec.workplace.device
-    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor()
     return {
         "spec": asdict(spec),
         "python": platform.python_version(),
         "lrsearch": __version__,
         "torch": torch.__version__,
-        "device": name or platform.machine(),
+        "device": device_kind(spec.workplace.device),
         "host": platform.node(),
     }

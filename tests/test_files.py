@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from lrsearch.errors import LrsearchError
+from lrsearch.errors import LrsearchError, StorageFullError
 from lrsearch.files import read_json, replacing, write_json
 
 
@@ -18,6 +19,22 @@ def test_what_is_written_is_read(tmp_path):
 
     assert read_json(path, "") == {"a": [1, 2.5, None]}
     assert list(path.parent.iterdir()) == [path]
+
+
+def write_bytes(data, path):
+    path.write_bytes(data.numpy().tobytes())
+
+
+@pytest.mark.parametrize("write", [torch.save, write_bytes])
+def test_full_disk_is_said_to_be_full_and_the_old_file_stays(small_disk, write):
+    path = small_disk / "file"
+    path.write_text("old")
+
+    with pytest.raises(StorageFullError, match=r"file cannot be written: its storage is full"), replacing(path) as new:
+        write(torch.zeros(10**6), new)
+
+    assert path.read_text() == "old"
+    assert list(small_disk.iterdir()) == [path]
 
 
 def test_failing_writer_leaves_the_old_file_and_no_other(tmp_path):

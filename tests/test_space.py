@@ -1,5 +1,9 @@
 """A space file is checked before anything runs, and every fault is one sentence that names the place."""
 
+import contextlib
+import re
+import sys
+
 import pytest
 
 from lrsearch.distributions import IntUniform, Uniform
@@ -179,3 +183,37 @@ def test_a_budget_may_hold_several_resources_each_with_its_distribution(write):
     assert space.open_choices("alds") == {"budget.params": Uniform(0.3, 0.5)}
     drawn = space.draw("alds", lambda name, distribution: distribution.low)
     assert drawn == {"budget": {"params": 0.3, "flops": 0.6}}
+
+
+TRAP = "import pathlib\npathlib.Path('sprung').touch()\n\n\ndef run(**_):\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "model: {name: 'trap:run', weights: 'trap:run'}",
+        "data: {name: 'trap:run'}",
+        "methods: {'trap:run': {}}",
+        "methods: {'trap.run': {}}",
+        "search: {sampler: 'trap:run'}",
+        "objectives: {'trap:run': max}",
+        "train: {optimizer: 'trap:run'}",
+        "train: {schedule: 'trap:run'}",
+        "retrain: {optimizer: 'trap:run'}",
+        "resources: {accelerator: 'trap:run'}",
+        "model: !!python/object/apply:trap.run []",
+        "data: !!python/name:trap.run",
+        "search: !!python/module:trap {}",
+    ],
+)
+def test_reading_a_space_imports_nothing_that_it_names(line, tmp_path, monkeypatch, write):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "trap.py").write_text(TRAP)
+    key = line.partition(":")[0]
+    kept = re.sub(rf"^{key}:.*\n(?:[ \t].*\n)*", "", VALID, flags=re.MULTILINE)
+
+    with contextlib.suppress(LrsearchError):
+        load_space(write(f"{kept}\n{line}\n"))
+
+    assert "trap" not in sys.modules and not (tmp_path / "sprung").exists()

@@ -1,6 +1,7 @@
 """A trial runs without Ray, Optuna or MLflow, says what it does, and goes on where it was stopped."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -67,6 +68,23 @@ def test_dense_network_is_trained_once(dense_folder):
 
     assert list(prepare_dense(spec, dense_folder)) == []
     assert (dense_folder / "weights.safetensors").stat().st_mtime_ns == written
+
+
+def test_speeds_on_two_kinds_of_device_are_not_compared(spec, dense_folder, tmp_path):
+    elsewhere = tmp_path / "dense"
+    shutil.copytree(dense_folder, elsewhere)
+    record = json.loads((elsewhere / "dense.json").read_text())
+    (elsewhere / "dense.json").write_text(json.dumps(record | {"device": "an abacus"}))
+
+    resumed = DenseSpec(MODEL, DATA, {}, 0, HERE)
+    for run in (
+        prepare_dense(resumed, elsewhere),
+        run_trial(replace(spec, dense_folder=str(elsewhere)), tmp_path / "t"),
+    ):
+        with pytest.raises(LrsearchError, match=r"was measured on an abacus, .* resources\.accelerator"):
+            list(run)
+    careless = replace(resumed, workplace=replace(HERE, compares_speed=False))
+    assert list(prepare_dense(careless, elsewhere)) == []
 
 
 def test_dense_key_depends_on_all_that_the_network_depends_on(tmp_path):

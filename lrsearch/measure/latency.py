@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import platform
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from lrsearch.factorize import Call, build_layer
 from lrsearch.files import only_process, read_json, write_json
 from lrsearch.measure.deployment import Deployment
+from lrsearch.measure.device import device_kind
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.interleave import interleaved
 from lrsearch.measure.layer_times import layer_shares
@@ -190,14 +190,5 @@ def _sizes(calls: Sequence[Call]) -> str:
 
 def _environment(device: torch.device) -> str:
     """What times depend on beside the deployment, as part of a file's name."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{_processor()}-{torch.get_num_threads()}"
+    name = device_kind(device) + (f"-{torch.get_num_threads()}" if device.type == "cpu" else "")
     return re.sub(r"[^A-Za-z0-9.]+", "-", f"{name}-torch-{torch.__version__}")
-
-
-def _processor() -> str:
-    """The processor's model, which ``platform`` does not tell on Linux."""
-    try:
-        models = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        models = None
-    return models[1] if models else platform.processor() or platform.machine()

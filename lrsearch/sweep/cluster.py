@@ -7,41 +7,57 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # relative paths of a space file mean the driver's folder
 
 import ray
 
 from lrsearch.errors import LrsearchError
+from lrsearch.sweep import WORKER_SETTINGS
+
+_DRIVER_FOLDER = "LRSEARCH_DRIVER_FOLDER"
 
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """A Ray cluster, or Ray on this machine for None.
+    """Connect to a cluster, or start Ray on this machine.
+
+    Args:
+        address: ``auto`` or ``host:port`` of a cluster that this machine is a node of, or None.
 
     Raises:
-        LrsearchError: there is none at that address.
+        LrsearchError: the cluster cannot be reached, or does not accept this user's token.
     """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is not None and "://" in address:
+        raise LrsearchError(
+            f"--address is {address!r}, expected auto or host:port of a cluster that this machine is a node of; "
+            "from another machine use: lrsearch submit SPACE.yaml --address http://HEAD:8265"
+        )
     try:
         ray.init(
             # "local" rather than nothing, which would join whatever cluster was last started here, dead or alive.
-            address=address or os.environ.get("RAY_ADDRESS") or "local",
+            address=address or "local",
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
+            runtime_env=_worker_environment() if address else None,
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise LrsearchError(f"Ray could not be reached at {address or 'this machine'}: {error}") from error
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ray.exceptions.RayError) as error:
+        reason = " ".join(str(error).split())
+        hint = "; is it there, and is this user's token its own (RAY_AUTH_TOKEN or ~/.ray/auth_token)?" * bool(address)
+        raise LrsearchError(f"Ray could not be reached at {address or 'this machine'}: {reason}{hint}") from error
     try:
         with terminate_as_interrupt():  # again: starting Ray installs a handler that aborts
             yield
     finally:
         ray.shutdown()
+
+
+def machines() -> list[dict[str, float]]:
+    """What each machine of the cluster has, of those that are there now."""
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"]]
 
 
 @contextmanager
@@ -73,3 +89,17 @@ def terminate_as_interrupt() -> Iterator[None]:
     finally:
         if previous is not None:
             signal.signal(signal.SIGTERM, previous)
+
+
+def enter_drivers_folder() -> None:
+    """Work where the driver does, if this node has that folder: relative paths and own code are found from there."""
+    with suppress(OSError):
+        os.chdir(os.environ[_DRIVER_FOLDER])
+
+
+def _worker_environment() -> dict[str, Any]:
+    """What workers inherit from the driver when it starts Ray itself, and else must be told."""
+    return {
+        "env_vars": {name: os.environ[name] for name in WORKER_SETTINGS} | {_DRIVER_FOLDER: str(Path.cwd())},
+        "worker_process_setup_hook": enter_drivers_folder,
+    }

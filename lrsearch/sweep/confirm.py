@@ -18,6 +18,7 @@ from lrsearch.pipeline import CHECKPOINT
 from lrsearch.record import CONFIRMED
 from lrsearch.space import Space
 from lrsearch.sweep.cluster import connected, plain_errors, terminate_as_interrupt
+from lrsearch.sweep.placement import reserved
 from lrsearch.sweep.run import prepared_dense, sweep_info
 from lrsearch.sweep.session import WORKER_LIVES, SweepSession
 from lrsearch.sweep.store import SweepStore
@@ -66,8 +67,7 @@ def _repeat(session: SweepSession, specs: Sequence[TrialSpec], seeds: int) -> No
 
     def start(spec: TrialSpec, seed: int) -> Any:
         resources = session.space.resources.of(spec.method)
-        reserved = repeat.options(num_cpus=resources.cpus, num_gpus=resources.gpus, memory=resources.memory * 2**30)
-        return reserved.remote(*_other(spec, seed, session.store))
+        return repeat.options(**reserved(resources)).remote(*_other(spec, seed, session.store))
 
     pending = {spec.number: [start(spec, seed) for seed in range(1, seeds + 1)] for spec in specs}
     with plain_errors():

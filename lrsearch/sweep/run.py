@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 import uuid
@@ -12,11 +13,12 @@ import ray
 from ray import tune
 
 from lrsearch.dense import DenseSpec, load_dense_record, prepare_dense
+from lrsearch.errors import StorageFullError
 from lrsearch.observer import SweepInfo, SweepObserver
 from lrsearch.record import DenseRecord, Report
 from lrsearch.space import Space
-from lrsearch.sweep.cluster import connected, plain_errors, terminate_as_interrupt
-from lrsearch.sweep.placement import placement, side_by_side
+from lrsearch.sweep.cluster import connected, machines, plain_errors, terminate_as_interrupt
+from lrsearch.sweep.placement import placement, require_room, reserved, room
 from lrsearch.sweep.searcher import ReportForwarder, RungScheduler, StudySearcher
 from lrsearch.sweep.session import WORKER_LIVES, SweepSession
 from lrsearch.sweep.store import SweepStore
@@ -39,7 +41,7 @@ def run_sweep(
         space: what is searched; it must be the space that the sweep was started with.
         store: the sweep's folder; the caller holds its lock.
         observers: told of everything that happens.
-        address: a Ray cluster (``auto``, ``host:port``, ``ray://...``); None starts Ray on this machine.
+        address: a Ray cluster that this machine is a node of (``auto``, ``host:port``); None starts Ray here.
         time_budget: seconds after which running trials are put aside for the next run.
 
     Returns:
@@ -61,29 +63,32 @@ def run_sweep(
                 session = SweepSession(space, store, study, dense, str(folder), observers)
                 if session.remaining:
                     left = None if time_budget is None else max(1.0, time_budget - (time.monotonic() - started))
-                    _search(session, info.workers, left)
+                    _search(session, left)
                 if session.finished:
                     _test_front(session)
                     outcome = "finished"
         except KeyboardInterrupt:
             pass
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise StorageFullError(f"storage {store.storage} is full; make room and resume") from error
         finally:
             for observer in observers:
                 observer.sweep_stopped(outcome)
         return outcome == "finished"
 
 
-def _search(session: SweepSession, workers: int, time_budget: float | None) -> None:
+def _search(session: SweepSession, time_budget: float | None) -> None:
     trainable = tune.with_resources(TrialTrainable, placement(session.space))
     # Tune's own files are of no use to a later run: the study and the trials' folders hold everything.
     scratch = session.store.folder / "ray"
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(session),
+            search_alg=StudySearcher(session, lambda: room(session.space, machines())),
             scheduler=RungScheduler(session),
             num_samples=session.remaining,
-            max_concurrent_trials=workers,
             reuse_actors=True,
             time_budget_s=time_budget,
         ),
@@ -113,7 +118,7 @@ def prepared_dense(space: Space, store: SweepStore, observers: Sequence[SweepObs
     )
     folder = store.cache / f"dense-{spec.key()}"
 
-    @ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, num_returns="streaming", max_retries=WORKER_LIVES)
+    @ray.remote(**reserved(resources), max_retries=WORKER_LIVES, num_returns="streaming")
     def prepare() -> Iterator[Report]:
         yield from prepare_dense(spec, folder)
 
@@ -132,7 +137,7 @@ def _test_front(session: SweepSession) -> None:
     """Evaluate the front on the test split, once for each member."""
     resources = session.space.resources
 
-    @ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=WORKER_LIVES)
+    @ray.remote(**reserved(resources), max_retries=WORKER_LIVES)
     def test(spec: TrialSpec, folder: Path) -> float:
         return evaluate_test(spec, folder)
 
@@ -151,7 +156,7 @@ def sweep_info(space: Space, store: SweepStore, study: SweepStudy) -> SweepInfo:
         folder=store.folder,
         trials=space.search.trials + study.promoted(),
         finished=len(study.finished()),
-        workers=side_by_side(space, ray.cluster_resources()),  # type: ignore[no-untyped-call]
+        workers=require_room(space, machines()),
         objectives=dict(space.objectives),
         space=space.model_dump(mode="json"),
     )

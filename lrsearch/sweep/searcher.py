@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
+from lrsearch.errors import StorageFullError
 from lrsearch.record import Report
 from lrsearch.sweep.session import SweepSession
 
@@ -18,9 +20,10 @@ class StudySearcher(Searcher):
     It has no state of its own beside Tune's names for running trials: the study has it all.
     """
 
-    def __init__(self, session: SweepSession) -> None:
+    def __init__(self, session: SweepSession, slots: Callable[[], int]) -> None:
+        """Run as many trials side by side as there are ``slots`` at the time: nodes come and go."""
         super().__init__(metric=None, mode=None)
-        self._session = session
+        self._session, self._slots = session, slots
         self._numbers: dict[str, int] = {}
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
@@ -28,7 +31,9 @@ class StudySearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
-        """The config of the next trial, or ``Searcher.FINISHED``."""
+        """The config of the next trial, None while no slot is free, or ``Searcher.FINISHED``."""
+        if len(self._numbers) >= self._slots():
+            return None
         spec = self._session.next_trial()
         if spec is None:
             return Searcher.FINISHED
@@ -73,6 +78,12 @@ class ReportForwarder(Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """A worker told how its trial is getting on."""
+        """A worker told how its trial is getting on.
+
+        Raises:
+            StorageFullError: the worker found it full; the sweep is to be resumed when there is room.
+        """
         for report in result.get("reports", []):
             self._session.trial_reported(trial.config["spec"].number, Report(**report))
+        if result.get("fault"):
+            raise StorageFullError(result["fault"])

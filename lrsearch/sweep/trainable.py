@@ -11,6 +11,8 @@ from typing import Any
 
 from ray import tune
 
+from lrsearch.errors import StorageFullError, hide_passwords
+from lrsearch.files import replacing
 from lrsearch.record import Report
 
 REPORT_EVERY_SECONDS = 0.5
@@ -38,8 +40,7 @@ class TrialTrainable(tune.Trainable):
                 if report.stage != "compress" or time.monotonic() - started > REPORT_EVERY_SECONDS:
                     break
         except Exception as error:
-            self._fail(error)
-            return {"reports": reports, "done": True}
+            return {"reports": reports, "done": True, "fault": self._fail(error)}
         return {"reports": reports, "done": bool(reports) and reports[-1]["stage"] == "done"}
 
     def cleanup(self) -> None:
@@ -62,9 +63,16 @@ class TrialTrainable(tune.Trainable):
         self._folder = Path(config["folder"])
         self._reports: Generator[Report, None, None] = run_trial(config["spec"], self._folder)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: Exception) -> str | None:
+        """Record the failure as the trial's result; what is wrong where it is not the trial's, which then goes on."""
         from lrsearch.outcome import failed_result, failure_reason, write_result
 
-        self._folder.mkdir(parents=True, exist_ok=True)
-        (self._folder / "error.txt").write_text("".join(traceback.format_exception(error)))
-        write_result(self._folder, failed_result(failure_reason(error)))
+        try:
+            if isinstance(error, StorageFullError):
+                raise error
+            with replacing(self._folder / "error.txt") as temporary:
+                temporary.write_text(hide_passwords("".join(traceback.format_exception(error))))
+            write_result(self._folder, failed_result(failure_reason(error)))
+        except StorageFullError as full:
+            return str(full)
+        return None

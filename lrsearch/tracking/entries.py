@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lrsearch.distributions import is_distribution
+from lrsearch.errors import hide_passwords
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DIRECTIONS, DenseRecord, Report, TrialRecord
 
@@ -56,8 +57,10 @@ def describe(info: SweepInfo, dense: DenseRecord | None) -> str:
 
 
 def parameters(values: Mapping[str, Any]) -> dict[str, str]:
-    """Nested values as MLflow parameters: keys joined by dots, distributions in words, None left out."""
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in _leaves(values)}
+    """Nested values as MLflow parameters: keys joined by dots, distributions in words; no None, no password."""
+    return {
+        key: hide_passwords(value if isinstance(value, str) else json.dumps(value)) for key, value in _leaves(values)
+    }
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
@@ -90,7 +93,7 @@ def result_metrics(record: TrialRecord) -> dict[str, float]:
 
 def dense_metrics(dense: DenseRecord) -> dict[str, float]:
     """The dense network's figures as metrics of the parent run."""
-    return {f"dense/{name}": float(value) for name, value in vars(dense).items()}
+    return {f"dense/{name}": float(value) for name, value in vars(dense).items() if not isinstance(value, str)}
 
 
 def result_tags(record: TrialRecord) -> dict[str, str]:

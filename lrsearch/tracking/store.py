@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrsearch.errors import LrsearchError
+from lrsearch.errors import LrsearchError, hide_passwords
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -95,7 +95,7 @@ def front_address(uri: str | None, storage: Path, sweep: str, port: int = 5000) 
 
 def first_line(error: BaseException) -> str:
     """An error as part of a one-line message."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return hide_passwords(next(iter(str(error).splitlines()), "")) or type(error).__name__
 
 
 def _database(storage: Path) -> Path:

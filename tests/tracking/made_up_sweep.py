@@ -19,7 +19,13 @@ from lrsearch.record import DenseRecord, Report, TrialRecord
 from lrsearch.tracking import Tracker
 
 DENSE = DenseRecord(
-    params=272_474, flops=81_100_000, accuracy=98.9, test_accuracy=98.6, throughput=2650.0, seconds=21.0
+    params=272_474,
+    flops=81_100_000,
+    accuracy=98.9,
+    test_accuracy=98.6,
+    throughput=2650.0,
+    seconds=21.0,
+    device="AMD EPYC",
 )
 EPOCHS = 4
 OBJECTIVES = {"accuracy": "max", "flops": "min", "throughput": "max"}

@@ -1,0 +1,118 @@
+"""Several machines: nodes die and join under a sweep, which counts every trial once; strangers are turned away."""
+
+import json
+import subprocess
+import sys
+import time
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+
+from tests.sweep.ray_nodes import TOKEN, Nodes, parent_of
+from tests.sweep.test_kill import Sweep
+
+pytestmark = pytest.mark.slow
+
+HELD_NETWORK = """
+import time
+from pathlib import Path
+from lrsearch.models.digits import digits_resnet
+
+def network(width):
+    while Path("hold").exists():
+        time.sleep(0.1)
+    return digits_resnet(width)
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory):
+    pytest.importorskip("aiohttp_cors", reason="Ray's dashboard, of the extra `cluster`, is not installed")
+    nodes = Nodes(tmp_path_factory.mktemp("nodes"))
+    yield nodes
+    nodes.stop()
+
+
+@pytest.fixture
+def sweep(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(HELD_NETWORK)
+    sweep = Sweep(tmp_path)
+    sweep.space.write_text(sweep.space.read_text().replace("digits_resnet", "'mine:network'"))
+    return sweep
+
+
+def lrsearch(*arguments):
+    command = [sys.executable, "-m", "lrsearch.cli", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def running_on(node, sweep):
+    """The trials whose locks a node's workers hold, or held last."""
+    locks = sweep.folder.glob("trials/*/lock")
+    return [lock.parent for lock in locks if parent_of(lock.read_text()) == node.raylet()]
+
+
+def test_nodes_die_and_join_and_the_driver_dies_too(sweep, nodes, tmp_path):
+    members = [nodes.join().wait(), nodes.join().wait()]
+    driver = sweep.start("search", str(sweep.space), "--name", "s", "--address", nodes.address)
+    trial = sweep.wait_for_new("trials/*/checkpoint.pt", driver).parent
+    hold = tmp_path / "hold"
+    hold.touch()
+    next(node for node in members if trial in running_on(node, sweep)).kill()
+    joined = nodes.join().wait()
+    while not running_on(joined, sweep):
+        assert driver.poll() is None, driver.stdout.read()
+        time.sleep(0.1)
+    hold.unlink()
+    sweep.wait_for_new("trials/*/checkpoint.pt", driver)
+    driver.kill()
+    driver.communicate()
+    sweep.take_stock()
+
+    sweep.run_to_end("resume", "s", "--address", nodes.address)
+
+    sweep.check_end()
+
+
+def test_sweep_submitted_from_a_laptop_outlives_it(sweep, nodes, tmp_path):
+    nodes.join().wait()
+    shared = tmp_path / "shared"
+    options = ["--storage", str(shared), "--address", nodes.dashboard]
+    laptop = lrsearch("submit", "space.yaml", "--name", "s", "--trials", "3", *options)
+    told = []
+    while "[1/3] trial" not in "".join(told):
+        told.append(laptop.stdout.readline())
+        assert told[-1], "".join(told)
+    laptop.kill()
+
+    deadline = time.monotonic() + 120
+    while not list(shared.glob("s/trials/*/test.json")):  # of the front, when all trials have ended
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+    state = json.loads(lrsearch("status", "s", "--format", "json", *options).communicate(timeout=120)[0])
+    assert (state["finished"], state["trials"]) == (3, 3)
+    unknown = lrsearch("front", "other", *options)
+    output, _ = unknown.communicate(timeout=120)
+    assert unknown.returncode == 1 and "error: no sweep 'other' in " in output
+
+
+def test_stranger_is_turned_away(nodes, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "a-token-of-a-stranger")
+    script = "import sys; from lrsearch.sweep.cluster import connected; connected(sys.argv[1]).__enter__()"
+    driver = subprocess.run([sys.executable, "-c", script, nodes.address], capture_output=True, text=True, timeout=120)
+    assert driver.returncode == 1
+    assert "InvalidAuthToken" in driver.stderr
+    assert "LrsearchError: Ray could not be reached" in driver.stderr
+
+    laptop = lrsearch("status", "--storage", "/shared", "--address", nodes.dashboard)
+    output, _ = laptop.communicate(timeout=120)
+    assert laptop.returncode == 1
+    assert "error: Ray's Jobs API" in output and "RAY_AUTH_TOKEN" in output
+
+    with pytest.raises(HTTPError, match=r"401|403"):
+        urlopen(f"{nodes.dashboard}/api/jobs/", timeout=10)
