@@ -38,6 +38,8 @@ class Workplace:
     device: str = "cpu"
     threads: int = 1
     deployment: Deployment = field(default_factory=Deployment)
+    reference: Deployment | None = None
+    """How the dense network is deployed whose throughput others are told relative to; None for in the same way."""
     seconds: float = 1.0
     compares_speed: bool = True
     """Whether speeds decide something, and so must all be of one kind of device."""
@@ -146,11 +148,17 @@ def _measure(model: nn.Module, splits: Splits, spec: DenseSpec, gate: DeviceGate
 def compare_throughput(
     model: nn.Module, dense: nn.Module, example: Tensor, workplace: Workplace, gate: DeviceGate
 ) -> Throughput:
-    """Measure a network beside the dense one, both as deployed, alone on the device."""
+    """Measure a network beside the dense one, both as deployed, alone on the device.
+
+    Where the reference is deployed otherwise the dense network takes part as it is there too.
+    """
     deployment = workplace.deployment
-    networks = deployment.network(model), deployment.network(dense)
+    networks, inputs = (deployment.network(model), deployment.network(dense)), deployment.batch(example)
+    reference = None
+    if workplace.reference is not None and workplace.reference != deployment:
+        reference = workplace.reference.network(dense), workplace.reference.batch(example)
     with gate.measurement():
-        return measure_throughput(*networks, deployment.batch(example), seconds=workplace.seconds)
+        return measure_throughput(*networks, inputs, seconds=workplace.seconds, reference=reference)
 
 
 def _digest(path: Path) -> str:

@@ -25,7 +25,7 @@ from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Progress, Retrains, Task
 from lrsearch.persistence import load_compression, read_weights, save_compressed, save_compression, save_weights
 from lrsearch.record import Report
-from lrsearch.training import Epoch, RetrainingConfig, read_history, train
+from lrsearch.training import Epoch, Retraining, RetrainingConfig, read_history, train
 from lrsearch.trial_spec import TrialSpec
 from lrsearch.version import __version__
 
@@ -103,15 +103,18 @@ class Pipeline:
         checkpoint.unlink(missing_ok=True)
         return compressed
 
+    def retraining(self, compressed: Compressed, dense: nn.Module) -> Retraining | None:
+        """What the method changes about its network's training; None where it has no idea of its own."""
+        method = load_method(self.spec.method)
+        if not isinstance(method, Retrains):
+            return None
+        return method.retraining(compressed, dense, parse_hyperparameters(self.spec.method, self.spec.hyperparameters))
+
     def retrain(self, compressed: Compressed, dense: nn.Module) -> Iterator[Report]:
         """Train the compressed network and write it to the folder; epochs are counted over all rounds."""
         config = self.config
         if config.epochs == 0:
             return
-        method, retraining = load_method(self.spec.method), None
-        if isinstance(method, Retrains):
-            hyperparameters = parse_hyperparameters(self.spec.method, self.spec.hyperparameters)
-            retraining = method.retraining(compressed, dense, hyperparameters)
         for epoch in train(
             compressed.model,
             self.splits,
@@ -120,7 +123,7 @@ class Pipeline:
             seed=self.spec.seed,
             gate=self.gate,
             checkpoint=self.folder / CHECKPOINT,
-            retraining=retraining,
+            retraining=self.retraining(compressed, dense),
         ):
             metrics = asdict(self._counted(epoch))
             yield Report("retrain", metrics["epoch"], metrics.pop("epochs"), metrics)

@@ -25,8 +25,8 @@ class Factorization(BaseModel):
     ranks: tuple[int, ...] = ()
     groups: int = 1
     """Number of subspaces (``svd``, ``messi``): the input channels are split into this many slices, consecutive ones
-    or, for ``messi``, after they are put into an order that is kept with the weights. Of a ``pruned``
-    convolution its own groups, which are fewer where whole groups are gone."""
+    or, for ``messi``, after they are put into an order that is kept with the weights. Number of branches of the core
+    (``tucker2``). Of a ``pruned`` convolution its own groups, which are fewer where whole groups are gone."""
     scheme: Literal[0, 1, 2, 3] = 0
     """Which kernel axes stay together: the folding of a convolution into a matrix (``svd``; ALDS supplement, A.6),
     or both (0) or none (1) of them in the components of ``cp``; 0 for every other kind."""

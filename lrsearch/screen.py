@@ -17,6 +17,7 @@ from rich.text import Text
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
 
+_SLOWER = "x!"
 Row = Mapping[str, Any]
 
 
@@ -87,9 +88,12 @@ def front_table(rows: Sequence[Row]) -> Table:
             _number(row["cr_p"], 1),
             _number(row["cr_f"], 1),
             _number(row["throughput"], 0),
-            _number(row["speedup"], 2, "x"),
+            _number(row["speedup"], 2, _SLOWER if row["extra"].get("slower_than_dense") else "x"),
             style="dim" if number == "" else "",
         )
+    if any(row["extra"].get("slower_than_dense") for row in rows):
+        table.caption = f"{_SLOWER}  fewer FLOPs than the dense network, but not faster"
+        table.caption_justify = "left"
     return table
 
 

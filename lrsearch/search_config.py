@@ -6,8 +6,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lrsearch.measure.deployment import Precision
-
 KIND = "accelerator_type:"
 """Ray's resource for a kind of accelerator is named so, with the kind."""
 Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"]
@@ -106,18 +104,3 @@ class ResourcesConfig(BaseModel):
         """The same in Ray's words."""
         amounts = {"CPU": self.cpus, "GPU": self.gpus, "memory": self.memory * 2**30, **self.kind}
         return {name: amount for name, amount in amounts.items() if amount}
-
-
-class MeasureConfig(BaseModel):
-    """How throughput is measured."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    """Images per forward pass."""
-    dtype: Precision = "float32"
-    """Of weights and activations, while time is measured."""
-    channels_last: bool = False
-    """Whether channels are the innermost axis in memory, as convolutions of many processors prefer."""
-    seconds: Annotated[float, Field(gt=0, le=2)] = 1.0
-    """Time for one measurement, compressed and dense network together; other trials wait that long."""

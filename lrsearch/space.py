@@ -18,16 +18,18 @@ from lrsearch.data import data_names
 from lrsearch.dense import Workplace
 from lrsearch.distributions import Choice, Distribution, is_distribution, parse_distribution
 from lrsearch.errors import LrsearchError
-from lrsearch.measure.deployment import Deployment
+from lrsearch.measure.config import MeasureConfig
 from lrsearch.methods import load_method, method_names, parse_hyperparameters
 from lrsearch.methods.base import Search
 from lrsearch.models import model_names
 from lrsearch.names import unknown_name
 from lrsearch.record import DIRECTIONS
-from lrsearch.search_config import MeasureConfig, ResourcesConfig, SearchConfig
+from lrsearch.search_config import ResourcesConfig, SearchConfig
 from lrsearch.training import RetrainingConfig, TrainingConfig
 from lrsearch.training.presets import with_preset
 
+MEASURE = "measure"
+"""The key under which a trial's hyperparameters hold what it drew of the settings that time is measured under."""
 Draw = Callable[[str, Distribution], Any]
 """Draws a value: (dotted name of the hyperparameter, its distribution) -> value."""
 
@@ -132,12 +134,13 @@ class Space(BaseModel):
             merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"]) or None
         return RetrainingConfig.model_validate(merged)
 
-    def workplace(self) -> Workplace:
-        """Where each trial runs and how it measures."""
+    def workplace(self, settings: Mapping[str, Any] | None = None) -> Workplace:
+        """Where a trial runs and how it measures, with the settings of ``measure`` that it drew."""
         return Workplace(
             device="cuda" if self.resources.gpus else "cpu",
             threads=self.resources.threads,
-            deployment=Deployment(self.measure.batch_size, self.measure.dtype, self.measure.channels_last),
+            deployment=self.measure.deployment(settings),
+            reference=self.measure.deployment(),
             seconds=self.measure.seconds,
             compares_speed=self.compares_speed,
         )
@@ -150,7 +153,8 @@ class Space(BaseModel):
     def open_choices(self, method: str) -> dict[str, Distribution]:
         """The hyperparameters of a method that are searched: dotted name -> distribution."""
         flat = _flatten(_entries(method, self.methods[method]))
-        return {key: value for key, value in flat.items() if isinstance(value, Distribution)}
+        own = {key: value for key, value in flat.items() if isinstance(value, Distribution)}
+        return own | {f"{MEASURE}.{key}": choice for key, choice in self.measure.choices.items()}
 
     def enqueued(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """The trials to begin with: method, and dotted name -> value of the hyperparameters that are fixed.
@@ -185,8 +189,10 @@ class Space(BaseModel):
         return size
 
     def draw(self, method: str, draw: Draw) -> dict[str, Any]:
-        """Hyperparameters of one trial: fixed values as they are, open ones drawn."""
-        return _resolve(_entries(method, self.methods[method]), draw)
+        """Hyperparameters of one trial: fixed values as they are, open ones drawn; ``measure`` among them if open."""
+        drawn = _resolve(_entries(method, self.methods[method]), draw)
+        settings = _resolve(self.measure.choices, draw, f"{MEASURE}.")
+        return drawn | ({MEASURE: settings} if settings else {})
 
 
 def load_space(path: Path, settings: Mapping[str, str] | None = None) -> Space:

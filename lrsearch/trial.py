@@ -22,6 +22,7 @@ from lrsearch.front import broken_bound
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import Cost, count_cost
 from lrsearch.measure.gate import DeviceGate
+from lrsearch.measure.training_speed import measure_training
 from lrsearch.methods.base import Compressed
 from lrsearch.outcome import pruned_result, read_result, write_result
 from lrsearch.persistence import HISTORY, RECIPE, WEIGHTS, rebuild
@@ -58,7 +59,7 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         started = time.monotonic()
         compressed = yield from pipeline.compressed(dense)
         compress_seconds = time.monotonic() - started + sum(each["seconds"] for each in earlier)
-        metrics = _measured(spec, folder, compressed, dense, splits, gate, compress_seconds)
+        metrics = _measured(pipeline, compressed, dense, compress_seconds)
         yield Report("measure", 1, 1, metrics)
         reason = _infeasible(spec, metrics)
         if reason is None:
@@ -98,15 +99,10 @@ def _take_over(spec: TrialSpec, earlier: Path, folder: Path) -> None:
 
 
 def _measured(
-    spec: TrialSpec,
-    folder: Path,
-    compressed: Compressed,
-    dense: nn.Module,
-    splits: Splits,
-    gate: DeviceGate,
-    compress_seconds: float,
+    pipeline: Pipeline, compressed: Compressed, dense: nn.Module, compress_seconds: float
 ) -> dict[str, float]:
     """What is known before retraining: sizes, speed beside the dense network, accuracy without retraining."""
+    spec, folder, splits, gate = pipeline.spec, pipeline.folder, pipeline.splits, pipeline.gate
     known = read_json(folder / MEASURED, "delete it to measure again")
     if known is not None:
         return known
@@ -127,9 +123,11 @@ def _measured(
         validation = splits.batches("validation", EVALUATION_BATCH)
         accuracy = evaluate(model, validation, torch.device(spec.workplace.device), gate)
         metrics |= {
+            **_training_speed(pipeline, compressed, dense),
             "speedup": throughput.speedup,
             "speedup_spread": throughput.spread,
-            "throughput": throughput.speedup * record.throughput,
+            "throughput": throughput.reference_speedup * record.throughput,
+            "slower_than_dense": float(metrics.get("cr_f", 0) > 0 and throughput.speedup <= 1),
             "accuracy": accuracy,
             "accuracy_drop": record.accuracy - accuracy,
             "compressed_accuracy": accuracy,
@@ -145,6 +143,20 @@ def _infeasible(spec: TrialSpec, metrics: dict[str, float]) -> str | None:
     """Which bound a network breaks that no training can mend, as a sentence."""
     fixed = {name: bound for name, bound in spec.constraints.items() if name not in ("accuracy", "accuracy_drop")}
     return broken_bound(metrics, fixed)
+
+
+def _training_speed(pipeline: Pipeline, compressed: Compressed, dense: nn.Module) -> dict[str, float]:
+    """How fast the method's own training is in its first epoch, beside the dense network's, unless it told itself."""
+    config, retraining = pipeline.config, pipeline.retraining(compressed, dense)
+    if retraining is None or config.epochs == 0 or "train_speedup" in compressed.metrics:
+        return {}
+    workplace, example = pipeline.spec.workplace, pipeline.splits.example_input()
+    inputs = example.expand(max(2, config.batch_size), *example.shape[1:]).contiguous().to(workplace.device)
+    with pipeline.gate.measurement():
+        speed = measure_training(
+            compressed.model, dense, inputs, frozen=retraining.frozen(1), seconds=workplace.seconds
+        )
+    return {"train_throughput": speed.images_per_second, "train_speedup": speed.speedup}
 
 
 def _result(

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
-from lrsearch.screen import SweepScreen, duration, short, size_of
+from lrsearch.screen import SweepScreen, duration, front_rows, front_table, short, size_of
 
 DENSE = DenseRecord(params=308_074, flops=6_100_000, accuracy=98.77, test_accuracy=99.44, throughput=10_779.0)
 
@@ -99,3 +99,17 @@ def test_hyperparameters_on_one_line_budget_first():
 def test_size_is_the_budget_or_else_the_numbers():
     assert size_of({"rule": "max", "n_seeds": 15, "budget": {"flops": 0.25}}) == "flops=0.25"
     assert size_of({"alpha": 2.5, "classifier": False}) == "alpha=2.5"
+
+
+def test_networks_with_fewer_flops_that_are_not_faster_are_marked():
+    faster = record(0, extra={"slower_than_dense": 0.0})
+    slower = record(1, speedup=0.9, extra={"slower_than_dense": 1.0})
+    console = Console(file=io.StringIO(), width=80, force_terminal=False)
+
+    console.print(front_table(front_rows(DENSE, [faster, slower])))
+    *_, first, second, caption = console.file.getvalue().splitlines()
+    assert first.split()[-1] == "1.06x" and second.split()[-1] == "0.90x!"
+    assert caption.startswith("x!  fewer FLOPs")
+
+    console.print(front_table(front_rows(DENSE, [faster])))
+    assert console.file.getvalue().splitlines()[-1].split()[-1] == "1.06x"

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -396,3 +397,31 @@ def test_trial_whose_predecessor_lost_its_checkpoint_begins_anew(spec, tmp_path)
 
     assert [r.done for r in reports if r.stage == "retrain"] == [1, 2, 3]
     assert_same_weights(tmp_path / "anew", tmp_path / "short")
+
+
+def test_times_of_layers_are_measured_once_for_all_trials_and_predictions_stand_beside_measurements(
+    spec, tmp_path, monkeypatch
+):
+    short = TrainingConfig(epochs=1).model_dump(mode="json")
+    values = {"alpha": 2.0, "optimise_ranks": True, "freeze": "published"}
+    timed = replace(spec, method="tucker", hyperparameters=values, retrain=short)
+    first = list(run_trial(timed, tmp_path / "one"))[-1].metrics
+    assert len(list(Path(spec.cache_folder).glob("latency-*.json"))) == 1
+    assert first["train_speedup"] > 0 and first["train_throughput"] > 0
+    error = 100 * (first["predicted_speedup"] / first["speedup"] - 1)
+    assert first["predicted_speedup_error"] == pytest.approx(error)
+    assert first["slower_than_dense"] == float(first["cr_f"] > 0 and first["speedup"] <= 1)
+
+    monkeypatch.setattr("lrsearch.measure.latency.interleaved", None)
+    again = list(run_trial(replace(timed, number=1), tmp_path / "two"))[-1].metrics
+    assert Recipe.load(tmp_path / "one" / "recipe.json") == Recipe.load(tmp_path / "two" / "recipe.json")
+    assert again["predicted_speedup"] == first["predicted_speedup"]
+
+
+def test_a_network_is_measured_as_it_is_deployed(spec, tmp_path):
+    deployed = Deployment(batch_size=4, dtype="bfloat16", channels_last=True, fold_batch_norm=True)
+    there = replace(HERE, deployment=deployed, reference=HERE.deployment)
+    once = replace(spec, workplace=there, retrain=TrainingConfig(epochs=0).model_dump(mode="json"))
+    metrics = list(run_trial(once, tmp_path / "trial"))[-1].metrics
+    assert metrics["speedup"] > 0 and metrics["throughput"] > 0
+    assert all(value.dtype == torch.float32 for value in weights(tmp_path / "trial").values() if value.dim() > 1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from lrsearch.factorize.branches import branched_weights
 from lrsearch.factorize.channel_gather import ChannelGather
 from lrsearch.factorize.cp import cp_weights
 from lrsearch.factorize.grouped_linear import GroupedLinear
@@ -66,7 +67,8 @@ def factorize_layer(
     """The factorized layer with the weights that approximate ``module`` best; ``module`` itself if it stays dense.
 
     ``svd`` is optimal slice by slice; ``messi`` too, for the slices that projective clustering finds; ``tucker2`` is
-    the truncated higher-order SVD, which ``refine`` improves by alternating least squares; ``tt`` is the TT-SVD;
+    the truncated higher-order SVD, which ``refine`` improves by alternating least squares, as several
+    branches always are; ``tt`` is the TT-SVD;
     ``cp`` comes from alternating least squares too. Where ``weights`` of the stages are given they are taken instead,
     and ``bias`` in place of the layer's if it has one.
 
@@ -108,6 +110,8 @@ def _reordered(weight: Tensor, groups: int, index: Tensor) -> Tensor:
 def _weights(weight: Tensor, shape: LayerShape, factorization: Factorization, refine: bool) -> tuple[Tensor, ...]:
     if factorization.kind == "tucker2":
         r1, r2 = factorization.ranks
+        if factorization.groups > 1:
+            return branched_weights(weight, shape.groups, r1, r2, factorization.groups)
         return tucker2_weights(weight, shape.groups, r1, r2, refine=refine)
     if factorization.kind == "tt":
         r1, r2 = factorization.ranks

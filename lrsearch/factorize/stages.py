@@ -35,10 +35,10 @@ def stages(shape: LayerShape, factorization: Factorization) -> tuple[Stage, ...]
 
     ``dense``: the layer itself. ``svd``: two stages (ALDS supplement A.6) of ``groups`` subspaces for each group
     of the dense layer, all of the same rank, since a grouped convolution has equal groups. ``messi``: the same,
-    behind a ``ChannelGather``, which is no convolution. ``tucker2`` and ``tt``:
-    1x1, core, 1x1, the ranks for each group of the dense layer. ``cp``: 1x1, depthwise with the kernel (or with its
-    height, then with its width, for scheme 1), 1x1, as many channels as components for each group.
-    ``pruned``: the layer itself, with the channels that are left.
+    behind a ``ChannelGather``, which is no convolution. ``tucker2`` and ``tt``: 1x1, core of ``groups`` branches, 1x1,
+    the ranks for each group of the dense layer. ``cp``: 1x1, depthwise with the kernel (or with its height, then with
+    its width, for scheme 1), 1x1, as many channels as components for each group. ``pruned``: the layer itself, with
+    the channels that are left.
 
     Raises:
         ValueError: the ranks or subspaces do not fit the layer.
@@ -47,7 +47,8 @@ def stages(shape: LayerShape, factorization: Factorization) -> tuple[Stage, ...]
     if factorization.kind in ("svd", "messi"):
         return _svd(shape, factorization.scheme, factorization.groups, factorization.ranks[0])
     if factorization.kind in ("tucker2", "tt"):
-        return _tucker2(shape, *factorization.ranks)
+        r1, r2 = factorization.ranks
+        return _tucker2(shape, r1, r2, factorization.groups)
     if factorization.kind == "cp":
         return _cp(shape, factorization.scheme, factorization.ranks[0])
     if factorization.kind == "pruned":
@@ -71,11 +72,11 @@ def _svd(shape: LayerShape, scheme: int, subspaces: int, rank: int) -> tuple[Sta
     )
 
 
-def _tucker2(shape: LayerShape, r1: int, r2: int) -> tuple[Stage, ...]:
+def _tucker2(shape: LayerShape, r1: int, r2: int, branches: int) -> tuple[Stage, ...]:
     groups = shape.groups
     return (
         Stage(shape.in_channels, groups * r1, _POINT, groups, (False, False)),
-        Stage(groups * r1, groups * r2, shape.kernel, groups, (True, True)),
+        Stage(groups * r1, groups * r2, shape.kernel, groups * branches, (True, True)),
         Stage(groups * r2, shape.out_channels, _POINT, groups, (False, False)),
     )
 
@@ -133,6 +134,8 @@ def check_fits(shape: LayerShape, factorization: Factorization) -> None:
         limits = max_tucker_ranks(shape)
         if len(ranks) != 2 or not all(1 <= rank <= limit for rank, limit in zip(ranks, limits, strict=True)):
             raise ValueError(f"ranks are {ranks}, expected two of at most {limits[0]} and {limits[1]}")
+        if subspaces < 1 or any(rank % subspaces for rank in ranks) or (kind == "tt" and subspaces > 1):
+            raise ValueError(f"groups is {subspaces}, expected a number of branches that divides ranks {ranks}")
     elif kind == "cp":
         if factorization.scheme > 1:
             raise ValueError(f"scheme is {factorization.scheme}, expected 0 or 1 for cp")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
+
+from lrsearch.errors import LrsearchError
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -20,11 +22,15 @@ class Deployment:
         batch_size: images of a forward pass.
         dtype: of weights and activations.
         channels_last: whether channels are the innermost axis of activations in memory.
+        fold_batch_norm: whether batch norms are folded into the convolutions before them.
+        compile: whether networks are compiled by ``torch.compile``.
     """
 
     batch_size: int = 64
     dtype: Precision = "float32"
     channels_last: bool = False
+    fold_batch_norm: bool = False
+    compile: bool = False
 
     def laid_out(self, values: Tensor) -> Tensor:
         """Activations or weights in this precision and, those of convolutions, in this layout."""
@@ -36,7 +42,24 @@ class Deployment:
         return self.laid_out(example_input.expand(self.batch_size, *example_input.shape[1:]))
 
     def network(self, model: nn.Module) -> nn.Module:
-        """A copy of a network as deployed, in eval mode."""
+        """A copy of a network as deployed, in eval mode; its modules keep their names unless it is compiled.
+
+        Raises:
+            LrsearchError: batch norms are to be folded into a network that cannot be traced symbolically.
+        """
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
-        deployed = copy.deepcopy(model).to(getattr(torch, self.dtype)).eval()
-        return deployed.to(memory_format=layout)
+        deployed = copy.deepcopy(model).eval()
+        if self.fold_batch_norm:
+            deployed = _folded(deployed)
+        deployed = deployed.to(getattr(torch, self.dtype)).to(memory_format=layout)
+        return cast(nn.Module, torch.compile(deployed)) if self.compile else deployed
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    from torch.fx.experimental.optimization import fuse
+
+    try:
+        folded: nn.Module = fuse(model)
+    except Exception as error:  # tracing runs any forward pass, with what is no tensor
+        raise LrsearchError(f"fold_batch_norm needs a network that torch.fx can trace: {error}") from error
+    return folded

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,10 +35,16 @@ _REPEATS = 30
 _BLOCK_SECONDS = 0.001
 _WARM_UP = 0.005
 _DENSE = "dense"
+_MEDIAN_ERROR = 1.4826 * (np.pi / 2) ** 0.5
+"""Standard error of the median of n values over their median absolute deviation, times the root of n (normal law)."""
 
 
 class Timing(NamedTuple):
-    """Seconds that a layer takes: the median of its passes, and their median absolute deviation from it."""
+    """Seconds that a layer takes: the median of many passes, and how uncertain that median is.
+
+    ``deviation`` is the passes' median absolute deviation, scaled to the standard error of their median: on a busy
+    machine single passes differ by half, medians of many do not.
+    """
 
     median: float
     deviation: float
@@ -93,7 +100,7 @@ class LatencyTable:
         structure = hashlib.sha256(f"{model!r} {tuple(example_input.shape[1:])}".encode()).hexdigest()[:16]
 
         def measure(_: Mapping[str, Any]) -> dict[str, Any]:
-            deployed = self.deployment.network(model)
+            deployed = replace(self.deployment, compile=False).network(model)
             return layer_shares(deployed, layers, self.deployment.batch(example_input))
 
         known = self._known_of(f"network {structure}", model, set(layers), measure)
@@ -177,7 +184,7 @@ def _input_shape(layer: nn.Module, call: Call, batch: int) -> tuple[int, ...]:
 
 def _timing(times: npt.NDArray[np.float64]) -> list[float]:
     middle = float(np.median(times))
-    return [middle, float(np.median(abs(times - middle)))]
+    return [middle, float(np.median(abs(times - middle))) * _MEDIAN_ERROR / len(times) ** 0.5]
 
 
 def _name(factorization: Factorization) -> str:

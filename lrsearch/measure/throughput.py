@@ -27,15 +27,24 @@ class Throughput:
         dense_images_per_second: of the dense network beside it.
         speedup: median over the pairs of blocks of dense time / time.
         spread: median absolute deviation of those ratios.
+        reference_speedup: images per second over those of the reference, the dense network unless there is another.
     """
 
     images_per_second: float
     dense_images_per_second: float
     speedup: float
     spread: float
+    reference_speedup: float
 
 
-def measure_throughput(model: nn.Module, dense: nn.Module, inputs: Tensor, *, seconds: float = 2.0) -> Throughput:
+def measure_throughput(
+    model: nn.Module,
+    dense: nn.Module,
+    inputs: Tensor,
+    *,
+    seconds: float = 2.0,
+    reference: tuple[nn.Module, Tensor] | None = None,
+) -> Throughput:
     """Measure how many images per second each of two networks classifies.
 
     Blocks of forward passes of the two alternate, as ``interleaved`` says.
@@ -45,20 +54,29 @@ def measure_throughput(model: nn.Module, dense: nn.Module, inputs: Tensor, *, se
         dense: the dense network, likewise; may be the same object.
         inputs: one batch, as deployed.
         seconds: wall time of the measurement; more only where five pairs of single passes take longer.
+        reference: another network with a batch of its own, measured in the same rounds.
     """
-    with evaluation_mode(model, dense), torch.inference_mode():
+    third = [reference] if reference else []
+    runs = [(model, inputs), (dense, inputs), *third]
+    with evaluation_mode(*(network for network, _ in runs)), torch.inference_mode():
         times = interleaved(
-            [partial(model, inputs), partial(dense, inputs)],
+            [partial(network, batch) for network, batch in runs],
             inputs.device,
             block_seconds=_BLOCK_SECONDS,
             warm_up=seconds * _WARM_UP_SHARE,
             rounds=_FEWEST_PAIRS,
             seconds=seconds,
         )
-    return _throughput(len(inputs), times)
+    if reference is not None:
+        times[:, 2] *= len(inputs) / len(reference[1])
+    return summarise(len(inputs), times)
 
 
-def _throughput(images: int, times: npt.NDArray[np.float64]) -> Throughput:
+def summarise(images: int, times: npt.NDArray[np.float64]) -> Throughput:
+    """From the times (rounds, 2 or 3) of a network, the dense one and a reference to a comparison.
+
+    ``images`` are those of each pass.
+    """
     ratios = times[:, 1] / times[:, 0]
     speedup = np.median(ratios)
     return Throughput(
@@ -66,4 +84,5 @@ def _throughput(images: int, times: npt.NDArray[np.float64]) -> Throughput:
         dense_images_per_second=float(images / np.median(times[:, 1])),
         speedup=float(speedup),
         spread=float(np.median(abs(ratios - speedup))),
+        reference_speedup=float(np.median(times[:, -1] / times[:, 0])) if times.shape[1] > 2 else float(speedup),
     )

@@ -15,7 +15,7 @@ from lrsearch.observer import SweepObserver
 from lrsearch.outcome import failed_result, pruned_result, read_result, write_result
 from lrsearch.pipeline import CHECKPOINT
 from lrsearch.record import DenseRecord, Report, TrialRecord
-from lrsearch.space import Space
+from lrsearch.space import MEASURE, Space
 from lrsearch.sweep.rungs import Rungs, Verdict
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import Asked, RungRecord, SweepStudy
@@ -249,16 +249,16 @@ class SweepSession:
             observer.trial_finished(record, result["epochs"], folder)
 
     def _spec(self, asked: Asked) -> TrialSpec:
-        space = self.space
+        space, drawn = self.space, asked.hyperparameters
         return TrialSpec(
             number=asked.number,
             method=asked.method,
-            hyperparameters=asked.hyperparameters,
+            hyperparameters={key: value for key, value in drawn.items() if key != MEASURE},
             model=space.model,
             data=space.data,
             retrain=space.retraining(asked.epochs).model_dump(mode="json"),
             seed=space.search.seed * 100_003 + asked.origin,
-            workplace=space.workplace(),
+            workplace=space.workplace(drawn.get(MEASURE)),
             dense_folder=self._dense_folder,
             cache_folder=str(self.store.cache),
             constraints=space.constraints,

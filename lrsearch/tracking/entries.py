@@ -33,6 +33,7 @@ _READING = """
 **How to read this sweep**
 - Artifacts: `front/pareto.html` shows every trial beside the dense network, `front/front.csv` is the front.
 - The front as runs: filter with `tags."lrsearch.pareto" = 'true'` and sort by `accuracy`.
+- Fewer FLOPs but not faster: `tags."lrsearch.slower_than_dense" = 'true'`.
 - `hypervolume` and `front_size` over the number of finished trials say whether more trials still help.
 - Hyperparameters are metrics too, to be compared: `metrics."hp.budget.params" < 0.5`.
 - `accuracy` is of the validation split, which the search sees; `test_accuracy`, of the front alone, is not.
@@ -99,6 +100,8 @@ def dense_metrics(dense: DenseRecord) -> dict[str, float]:
 def result_tags(record: TrialRecord) -> dict[str, str]:
     """A finished trial's tags, except the front's."""
     tags = {"lrsearch.method": record.method, "lrsearch.state": record.state}
+    if "slower_than_dense" in record.extra:
+        tags["lrsearch.slower_than_dense"] = "true" if record.extra["slower_than_dense"] else "false"
     return tags | ({"lrsearch.reason": record.reason} if record.reason else {})
 
 

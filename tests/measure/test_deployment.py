@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from lrsearch.errors import LrsearchError
 from lrsearch.measure.deployment import Deployment, Precision
 
 
@@ -24,3 +25,29 @@ def test_the_default_deployment_computes_what_the_network_does() -> None:
     model, inputs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.randn(1, 3, 8, 8)
     deployment = Deployment(batch_size=2)
     assert torch.equal(deployment.network(model)(deployment.batch(inputs)), model(inputs.expand(2, -1, -1, -1)))
+
+
+def test_folded_batch_norms_change_the_layers_and_not_the_outputs() -> None:
+    model = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 1)), nn.BatchNorm2d(6), nn.ReLU())
+    model[1].running_mean.normal_()
+    model[1].running_var.uniform_(0.5, 2)
+    inputs = torch.randn(2, 3, 8, 8)
+    folded = Deployment(fold_batch_norm=True).network(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert isinstance(folded.get_submodule("0.1"), nn.Conv2d)
+    torch.testing.assert_close(folded(inputs), model.eval()(inputs))
+
+
+def test_folding_needs_a_network_that_can_be_traced() -> None:
+    class Deciding(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(LrsearchError, match=r"fold_batch_norm needs a network that torch\.fx can trace"):
+        Deployment(fold_batch_norm=True).network(Deciding())
+
+
+@pytest.mark.slow
+def test_a_compiled_network_computes_the_same() -> None:
+    model, inputs = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(Deployment(compile=True).network(model)(inputs), model(inputs))

@@ -13,7 +13,7 @@ from lrsearch.factorize import Call
 from lrsearch.measure import latency
 from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
-from lrsearch.measure.latency import LatencyTable, Timing
+from lrsearch.measure.latency import LatencyTable
 from lrsearch.recipe import Factorization
 
 DENSE = Factorization(kind="dense", reason="whatever the reason")
@@ -50,7 +50,14 @@ def layer() -> nn.Conv2d:
 def test_times_are_medians_with_their_median_deviation(clock: Clock) -> None:
     clock.rounds = [[[5.0, 1.0], [4.0, 2.0], [90.0, 2.5]]]
     dense, half = LatencyTable().timings(layer(), CALLS, [DENSE, HALF])
-    assert dense == Timing(5.0, 1.0) and half == Timing(2.0, 0.5)
+    assert (dense.median, half.median) == (5.0, 2.0) and dense.deviation == pytest.approx(2 * half.deviation)
+
+
+def test_the_deviation_is_the_standard_error_of_the_median(clock: Clock) -> None:
+    drawn = np.random.default_rng(0).normal(10, 1, (2000, 30, 2))
+    clock.rounds = [drawn[0]]
+    (timing,) = LatencyTable().timings(layer(), CALLS, [HALF])
+    assert timing.deviation == pytest.approx(np.median(drawn[:, :, 1], axis=1).std(), rel=0.5)
 
 
 def test_what_is_measured_later_is_brought_to_the_scale_of_the_first_dense_time(clock: Clock) -> None:

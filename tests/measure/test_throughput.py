@@ -100,3 +100,13 @@ def test_a_gpu_is_timed_until_its_kernels_have_run() -> None:
     inputs = torch.randn(64, 64, 64, 64, device="cuda")
     speedup = measure_throughput(Repeated(model, 3), model, inputs, seconds=1).speedup
     assert speedup == pytest.approx(1 / 3, rel=0.1)
+
+
+def test_a_reference_counts_by_image(inputs: Tensor) -> None:
+    """The reference needs as long for twice the images: the network, as fast as dense, is half as fast as it."""
+    result = measure_throughput(
+        Sleeping(0.01), Sleeping(0.01), inputs, seconds=0.5, reference=(Sleeping(0.01), torch.cat([inputs, inputs]))
+    )
+    assert result.speedup == pytest.approx(1, abs=0.3) and result.reference_speedup == pytest.approx(0.5, abs=0.15)
+    alone = measure_throughput(Sleeping(0.01), Sleeping(0.02), inputs, seconds=0.2)
+    assert alone.reference_speedup == alone.speedup

@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -7,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrsearch.factorize import LayerShape, find_layers, layer_cost
+from lrsearch.factorize import LayerShape, find_layers, layer_cost, restructure
+from lrsearch.factorize.stages import max_tucker_ranks
 from lrsearch.measure.cost import count_cost
 from lrsearch.methods.base import Task
 from lrsearch.methods.tucker import vanilla
@@ -132,3 +134,47 @@ def test_same_ranks_with_or_without_an_example_input() -> None:
         compress("tucker", {}, task=Task(example_input=example)).recipe.layers for example in (images(), None)
     )
     assert {n: f for n, f in with_input.items() if n != "unused"} == {n: f for n, f in without.items() if n != "unused"}
+
+
+@settings(deadline=None)
+@given(
+    st.integers(4, 200),
+    st.integers(4, 200),
+    st.sampled_from([2, 3, 4]),
+    st.floats(1.1, 8),
+    st.sampled_from([0.5, 1, 2]),
+)
+def test_branches_divide_both_ranks_which_are_the_largest_that_fit(
+    inputs: int, outputs: int, branches: int, alpha: float, beta: float
+) -> None:
+    shape = LayerShape(outputs, inputs, (3, 3))
+    found = vanilla(shape, alpha, beta, branches)
+    if found.kind == "dense" or found.groups == 1:
+        return
+    assert found.groups == branches and not any(rank % branches for rank in found.ranks)
+    target, limits = inputs * outputs * 9 / alpha, max_tucker_ranks(shape)
+    assert layer_cost(shape, found).params <= target
+    higher = found.model_copy(update={"ranks": tuple(rank + 2 * branches for rank in found.ranks)})
+    if all(rank <= limit for rank, limit in zip(higher.ranks, limits, strict=True)) and beta == 1:
+        assert layer_cost(shape, higher).params > target
+
+
+@pytest.mark.parametrize("values", [{"alpha": 2.0}, {"budget": {"params": 0.6}}, {"budget": {"flops": 0.6}}], ids=str)
+def test_branched_networks_keep_their_budget_and_rebuild(values: dict[str, Any]) -> None:
+    model = zoo()
+    compressed = compress("tucker", {**values, "branches": 2}, model)
+    branched = [form for form in compressed.recipe.layers.values() if form.kind == "tucker2" and form.groups == 2]
+    assert branched and all(rank % 2 == 0 for form in branched for rank in form.ranks)
+    if (budget := values.get("budget")) is not None:
+        (resource, fraction), x = next(iter(budget.items())), images()
+        small, dense = (getattr(count_cost(network, x), resource) for network in (compressed.model, model))
+        assert fraction - 0.1 < small / dense <= fraction
+    rebuilt = zoo()
+    restructure(rebuilt, compressed.recipe.layers)
+    rebuilt.load_state_dict(compressed.model.state_dict())
+    assert torch.equal(rebuilt.eval()(images(2)), compressed.model.eval()(images(2)))
+
+
+def test_one_branch_is_the_plain_decomposition() -> None:
+    plain, one = (compress("tucker", values).model.state_dict() for values in ({}, {"branches": 1}))
+    assert all(torch.equal(value, one[key]) for key, value in plain.items())

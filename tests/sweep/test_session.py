@@ -223,3 +223,19 @@ def test_dense_record_comes_back(tmp_path):
     run(open_session(make_space(trials=1), tmp_path))
 
     assert load_front("sim", str(tmp_path)).dense == DENSE
+
+
+def test_settings_of_the_measurement_are_drawn_like_hyperparameters(tmp_path):
+    measure = {"dtype": {"choice": ["float32", "bfloat16"]}, "batch_size": 8}
+    session = open_session(make_space(measure=measure, trials=12, sampler="random"), tmp_path)
+
+    specs = [session.next_trial() for _ in range(12)]
+
+    assert {spec.workplace.deployment.dtype for spec in specs} == {"float32", "bfloat16"}
+    assert all(spec.workplace.deployment.batch_size == 8 for spec in specs)
+    assert all(spec.workplace.reference.dtype == "float32" for spec in specs)
+    assert not any("measure" in spec.hyperparameters for spec in specs)
+    told = read_records(session.store)
+    assert [record.hyperparameters["measure"]["dtype"] for record in told] == [
+        spec.workplace.deployment.dtype for spec in specs
+    ]

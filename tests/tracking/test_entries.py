@@ -62,3 +62,9 @@ def test_description_of_a_bare_space_still_reads():
     info = made_up.sweep_info(Path("/runs"), 1)
     info.space.clear()
     assert "None" not in entries.describe(info, made_up.DENSE).split("\n")[0]
+
+
+def test_networks_that_are_slower_than_dense_are_tagged():
+    extras: list[dict[str, float]] = [{}, {"slower_than_dense": 1.0}]
+    tags = [entries.result_tags(TrialRecord(1, "complete", "alds", extra=extra)) for extra in extras]
+    assert "lrsearch.slower_than_dense" not in tags[0] and tags[1]["lrsearch.slower_than_dense"] == "true"
