@@ -57,6 +57,14 @@ def parse_shape(text: str | None) -> tuple[int, ...] | None:
     return tuple(int(part) for part in text.split(","))
 
 
+def parse_numbers(option: str, text: str) -> list[float]:
+    """Numbers separated by commas, such as ``0,0.5,1``."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise LrsearchError(f"{option} is {text!r}, expected numbers such as 0,0.5,1") from error
+
+
 def parse_duration(text: str | None) -> float | None:
     """``--time-budget``: seconds, from a text such as ``1h30m``."""
     if text is None:

@@ -16,6 +16,7 @@ from lrsearch.arguments import (
     parse_budget,
     parse_duration,
     parse_named,
+    parse_numbers,
     parse_settings,
     parse_shape,
     parse_values,
@@ -39,6 +40,7 @@ app = typer.Typer(
 Format = Literal["table", "json"]
 ExportFormat = Literal["torch", "exported-program", "onnx"]
 FrontFormat = Literal["table", "json", "csv"]
+TableFormat = Literal["table", "json", "csv", "latex"]
 SplitName = Literal["train", "calibration", "validation", "test"]
 Storage = Annotated[str, typer.Option(help="Folder that holds the sweeps.", metavar="URI")]
 Tracking = Annotated[
@@ -249,6 +251,43 @@ def front(
 
 
 @app.command()
+def table(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    drops: Annotated[
+        str, typer.Option(help="Losses of validation accuracy that are accepted, in percentage points.")
+    ] = "0,0.5,1,2",
+    storage: Storage = DEFAULT_STORAGE,
+    format: Annotated[TableFormat, typer.Option(help="How to print.")] = "table",
+) -> None:
+    """Show the smallest network of each method at each accepted loss of accuracy (a delta-table)."""
+    from lrsearch import sweeps
+    from lrsearch.delta_table import delta_latex, delta_rows, delta_table
+
+    rows = delta_rows(sweeps.load_front(name, storage).trials, parse_numbers("--drops", drops))
+    if format == "json":
+        _print_json(rows)
+    elif format == "csv":
+        _print_csv(rows)
+    elif format == "latex":
+        print(delta_latex(rows))
+    else:
+        _console().print(delta_table(rows))
+
+
+@app.command()
+def report(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write one page that shows what a sweep found; it opens anywhere and prints."""
+    from lrsearch import sweeps
+
+    sweeps.write_report(out, name, storage)
+    print(f"wrote {out}")
+
+
+@app.command()
 def ui(
     name: Annotated[str | None, typer.Argument(help="Name of a sweep, to print the address of its front.")] = None,
     storage: Storage = DEFAULT_STORAGE,
@@ -414,7 +453,7 @@ def _print_csv(rows: list[dict[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]) if rows else ["number"])
     writer.writeheader()
     for row in rows:
-        writer.writerow(row | {"hyperparameters": json.dumps(row["hyperparameters"])})
+        writer.writerow({key: json.dumps(value) if isinstance(value, dict) else value for key, value in row.items()})
 
 
 def _print_dry_run(path: Path, settings: dict[str, str]) -> None:

@@ -114,6 +114,16 @@ def knee(front: Sequence[TrialRecord], objectives: Mapping[str, str]) -> TrialRe
     return front[int(np.square(shortfall).sum(axis=1).argmin())]
 
 
+def most_compressed(records: Iterable[TrialRecord], drop: float) -> TrialRecord | None:
+    """The smallest network whose accuracy is at most ``drop`` percentage points below the dense one's.
+
+    The entries of the delta-tables of the ALDS paper (NeurIPS 2021, table 1) are such networks. Of equally small
+    ones it is the most accurate.
+    """
+    near = [r for r in records if r.state == "complete" and is_feasible(r, {"accuracy_drop": drop, "cr_p": -math.inf})]
+    return max(near, key=lambda r: (r.cr_p or 0.0, r.accuracy or 0.0), default=None)
+
+
 class Front:
     """The front of a sweep while its trials come in, one at a time.
 

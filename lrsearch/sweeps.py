@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
 from lrsearch.front import gain, hypervolume, knee, mark_front
-from lrsearch.observer import SweepObserver
+from lrsearch.observer import SweepInfo, SweepObserver
 from lrsearch.record import CONFIRMED, DIRECTIONS, TESTED, DenseRecord, TrialRecord
 from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sweep_names
 
@@ -189,6 +189,28 @@ def load_front(
         objectives=dict(chosen),
         planned=space["search"]["trials"] + sum(record.continues is not None for record in records),
     )
+
+
+def write_report(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> None:
+    """Write what a sweep has found as one page that opens anywhere.
+
+    Raises:
+        LrsearchError: there is no such sweep, it has not measured its dense network, or ``path`` cannot be written.
+    """
+    from lrsearch.tracking.panels import view_front
+    from lrsearch.tracking.pareto_page import write_page
+
+    results = load_front(name, storage)
+    if results.dense is None:
+        raise LrsearchError(f"sweep {name!r} has not measured its dense network yet, so there is nothing to report")
+    space = SweepStore(storage_folder(storage), name).raw_space()
+    ended = [trial for trial in results.trials if trial.state != "running"]
+    info = SweepInfo(name, results.folder, results.planned, 0, 0, results.objectives, space)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_page(path, view_front(info, results.dense, ended))
+    except OSError as error:
+        raise LrsearchError(f"--out {path} cannot be written: {error.strerror}") from error
 
 
 def find_network(target: str, storage: str = DEFAULT_STORAGE) -> Path:

@@ -142,6 +142,23 @@ def test_front_as_csv_and_as_a_table_of_80_columns(tmp_path, finished_sweep):
     assert max(map(len, table)) <= 80
 
 
+def test_delta_table_in_every_form(tmp_path, finished_sweep):
+    rows = json.loads(lrsearch("table", "sim", "--drops", "1,50", "--format", "json", cwd=tmp_path).stdout)
+    assert [row["drop"] for row in rows[:2]] == [1.0, 50.0]
+    csv_lines = lrsearch("table", "sim", "--drops", "1,50", "--format", "csv", cwd=tmp_path).stdout.splitlines()
+    assert csv_lines[0].startswith("method,drop,trial") and len(csv_lines) == len(rows) + 1
+    assert r"\begin{tabular}" in lrsearch("table", "sim", "--format", "latex", cwd=tmp_path).stdout
+    assert all(len(line) <= 80 for line in lrsearch("table", "sim", cwd=tmp_path).stdout.splitlines())
+
+
+def test_report_is_one_page(tmp_path, finished_sweep):
+    done = lrsearch("report", "sim", "--out", "pages/sim.html", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "pages" / "sim.html").read_text()
+    assert "knee of the front" in page and "Plotly" in page
+
+
 def test_status_as_json(tmp_path, finished_sweep):
     one = json.loads(lrsearch("status", "sim", "--format", "json", cwd=tmp_path).stdout)
     every = json.loads(lrsearch("status", "--format", "json", cwd=tmp_path).stdout)
@@ -254,6 +271,8 @@ WRONG = {
     ),
     "export of an unknown trial": (["export", "sim:99", "--out", "o"], ["'99'", "expected one of"]),
     "export of an unknown sweep": (["export", "nothing", "--out", "o"], ["'nothing'"]),
+    "drops that are no numbers": (["table", "sim", "--drops", "a"], ["--drops", "'a'"]),
+    "report of an unknown sweep": (["report", "nothing"], ["'nothing'"]),
     "folder without recipe": (["measure", "."], ["recipe.json"]),
     "nothing to measure": (["measure"], ["--model"]),
 }

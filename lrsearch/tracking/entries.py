@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lrsearch.distributions import is_distribution
 from lrsearch.errors import hide_passwords
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DIRECTIONS, DenseRecord, Report, TrialRecord
+from lrsearch.tracking.panels import answers
 
 STATUS = {"running": "RUNNING", "complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 """State of a trial -> status of its run; a pruned trial did all that was asked of it."""
@@ -29,6 +30,13 @@ _DENSE = """
 | FLOPs per image | {flops:,} |
 | images/s | {throughput:,.0f} |
 """
+_ANSWER = """
+**So far**
+
+| | trial | accuracy | CR-P | CR-F | speed-up |
+|---|---|---|---|---|---|
+{rows}
+"""
 _READING = """
 **How to read this sweep**
 - Artifacts: `front/pareto.html` shows every trial beside the dense network, `front/front.csv` is the front.
@@ -40,8 +48,8 @@ _READING = """
 """
 
 
-def describe(info: SweepInfo, dense: DenseRecord | None) -> str:
-    """The parent run's description in Markdown: the question, the dense network, how to read the rest."""
+def describe(info: SweepInfo, dense: DenseRecord | None, records: Sequence[TrialRecord] = ()) -> str:
+    """The parent run's description in Markdown: the question, the answer so far, how to read the rest."""
     bounds = [
         f"`{name}` {'≤' if DIRECTIONS.get(name) == 'min' else '≥'} {bound}"
         for name, bound in (info.space.get("constraints") or {}).items()
@@ -54,7 +62,18 @@ def describe(info: SweepInfo, dense: DenseRecord | None) -> str:
         trials=info.trials,
         constraints=f"; on the front only with {_join(bounds, 'and')}" if bounds else "",
     )
-    return text + (_DENSE.format(**vars(dense)) if dense else "") + _READING
+    rows = "\n".join(_answer(question, record) for question, record in answers(info.objectives, records).items())
+    return (
+        text + (_DENSE.format(**vars(dense)) if dense else "") + (_ANSWER.format(rows=rows) if rows else "") + _READING
+    )
+
+
+def _answer(question: str, record: TrialRecord) -> str:
+    reductions = f"{record.cr_p or 0:.1f} % | {record.cr_f or 0:.1f} %"
+    return (
+        f"| {question} | {record.number}, `{record.method}` | {record.accuracy or 0:.2f} % | {reductions} | "
+        f"{record.speedup or 0:.2f}x |"
+    )
 
 
 def parameters(values: Mapping[str, Any]) -> dict[str, str]:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lrsearch.front import pareto_mask
+from lrsearch.front import knee, most_compressed, pareto_mask
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; then two that are merely different.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B5EA7", "#6B6B6B")
+_DROPS = (0.5, 1.0, 2.0)
+"""Losses of accuracy, in percentage points, that readers ask for."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class FrontView:
         colours: method -> colour, in the order of the space file.
         dense: the reference.
         front: the front's trials, the most accurate first.
+        answers: what a reader wants to know first -> the trial that it is.
     """
 
     title: str
@@ -73,6 +76,7 @@ class FrontView:
     colours: dict[str, str]
     dense: DenseRecord
     front: list[TrialRecord]
+    answers: dict[str, TrialRecord]
 
 
 def view_front(info: SweepInfo, dense: DenseRecord, records: Sequence[TrialRecord]) -> FrontView:
@@ -83,7 +87,18 @@ def view_front(info: SweepInfo, dense: DenseRecord, records: Sequence[TrialRecor
         f"dense network: {dense.accuracy:.2f} % accuracy, {dense.params:,} parameters, "
         f"{dense.flops:,} FLOPs, {dense.throughput:,.0f} images/s"
     )
-    return FrontView(info.name, subtitle, _panels(info, dense, records), _colours(info, records), dense, front)
+    panels, colours = _panels(info, dense, records), _colours(info, records)
+    return FrontView(info.name, subtitle, panels, colours, dense, front, answers(info.objectives, records))
+
+
+def answers(objectives: Mapping[str, str], records: Sequence[TrialRecord]) -> dict[str, TrialRecord]:
+    """The front's knee, and the smallest networks at a few losses of accuracy."""
+    front = [record for record in records if record.pareto]
+    found = {"knee of the front": knee(front, objectives)} if front and objectives else {}
+    for drop in _DROPS:
+        if (smallest := most_compressed(records, drop)) is not None:
+            found[f"smallest within {drop:g} points"] = smallest
+    return found
 
 
 def _panels(info: SweepInfo, dense: DenseRecord, records: Sequence[TrialRecord]) -> list[Panel]:

@@ -35,6 +35,7 @@ def write_page(path: Path, view: FrontView) -> None:
         title=escape(view.title),
         subtitle=escape(view.subtitle),
         legend="".join(_legend_entry(method, colour) for method, colour in view.colours.items()),
+        answers="".join(_answer(question, r, view.colours[r.method]) for question, r in view.answers.items()),
         figures="".join(f'<section class="panel">{section}</section>' for section in sections),
         head="".join(f"<th{_text_class(column)}>{column}</th>" for column in _COLUMNS),
         rows=_dense_row(view.dense) + "".join(_row(r, view.colours[r.method]) for r in view.front),
@@ -127,6 +128,15 @@ def _legend_entry(method: str, colour: str) -> str:
     name = escape(method)
     dot = f'<i class="dot" style="background:{colour}"></i>'
     return f'<button aria-pressed="true" data-method="{name}" title="show or hide">{dot}{name}</button>'
+
+
+def _answer(question: str, record: TrialRecord, colour: str) -> str:
+    """A card: what was asked, which network it is, what it costs and gains."""
+    network = f'<i class="dot" style="background:{colour}"></i>trial {record.number} · {escape(record.method)}'
+    lost = "–" if record.accuracy_drop is None else f"{-record.accuracy_drop:+.2f}"
+    gains = f"accuracy {_number(record.accuracy, '.2f', ' %')} ({lost}), {_number(record.speedup, '.2f', '×')} as fast"
+    sizes = f"CR-P {_number(record.cr_p, '.1f', ' %')}, CR-F {_number(record.cr_f, '.1f', ' %')}"
+    return f'<div class="answer"><p>{escape(question)}</p><b>{network}</b><p>{gains}</p><p>{sizes}</p></div>'
 
 
 def _dense_row(dense: DenseRecord) -> str:

@@ -48,7 +48,7 @@ class SweepMirror:
         self._front_is_drawn = True
         self._draw_not_before = 0.0
         self._parent.want_params(entries.parameters(info.space))
-        self._describe()
+        self._describe_question()
 
     def dense_reported(self, report: Report) -> None:
         """An epoch of the dense training."""
@@ -58,7 +58,7 @@ class SweepMirror:
         """The dense network's figures."""
         self._dense = dense
         self._parent.want_metrics(entries.dense_metrics(dense))
-        self._describe()
+        self._describe_question()
 
     def trial_started(self, number: int, method: str, hyperparameters: Mapping[str, Any]) -> None:
         """A child run, running."""
@@ -148,8 +148,15 @@ class SweepMirror:
         self._changed.add(number)
         return self._children[number]
 
+    def _describe_question(self) -> None:
+        """Unless an earlier driver left a description, which has answers too."""
+        if not self._info.finished:
+            self._describe()
+
     def _describe(self) -> None:
-        self._parent.want_tags({"mlflow.note.content": entries.describe(self._info, self._dense)})
+        self._parent.want_tags(
+            {"mlflow.note.content": entries.describe(self._info, self._dense, list(self._records.values()))}
+        )
 
     def _look_up(self, client: MlflowClient) -> str:
         """The sweep's experiment, made if missing, and every run that earlier drivers left in it."""
@@ -190,6 +197,7 @@ class SweepMirror:
             except Exception as error:  # a picture is not worth the numbers that come after it
                 _log.warning("the front of sweep %s cannot be drawn: %s", self._info.name, first_line(error))
             client.log_artifacts(parent_id, folder, "front")
+        self._describe()
         ended = time.monotonic()
         self._front_is_drawn = True
         self._draw_not_before = ended + max(_FRONT_PACE, 20 * (ended - began))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import made_up_sweep as made_up
@@ -112,7 +113,8 @@ def run_sweep(storage, trials, outcome="finished"):
 
 
 def resume_sweep(storage, trials, outcome="finished"):
-    tracker, info = Tracker(None, storage), made_up.sweep_info(storage, trials)
+    info = replace(made_up.sweep_info(storage, trials), finished=trials)
+    tracker = Tracker(None, storage)
     made_up.begin(tracker, info)
     records = made_up.replay(tracker, info, range(trials))
     tracker.sweep_stopped(outcome)
