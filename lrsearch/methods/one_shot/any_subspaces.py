@@ -28,7 +28,7 @@ class AnySubspacesHyperparameters(BudgetHyperparameters):
     """``max`` finds the smallest possible largest error; ``alternating`` is the paper's Algorithm 1 for it; ``sum``
     minimises the sum of the errors; ``constant`` keeps the same fraction of every layer; ``energy`` the same fraction
     of every layer's energy, whatever ``error`` says. A search leaves ``max`` of ``proxy`` as it is unless told
-    otherwise, for no other pair made better networks."""
+    otherwise: it is the paper's pair."""
     max_subspaces: Annotated[int, Field(ge=1)] | None = None
     """The largest number k of subspaces in a layer; None allows every divisor of its input channels."""
     n_seeds: Annotated[int, Field(ge=1)] = 15
