@@ -9,7 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor, nn
 
-from lrsearch.errors import LrsearchError
+from lrsearch.factorize.folding import fold_batch_norm
 
 Precision = Literal["float32", "bfloat16", "float16"]
 
@@ -50,16 +50,6 @@ class Deployment:
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         deployed = copy.deepcopy(model).eval()
         if self.fold_batch_norm:
-            deployed = _folded(deployed)
+            deployed = fold_batch_norm(deployed)
         deployed = deployed.to(getattr(torch, self.dtype)).to(memory_format=layout)
         return cast(nn.Module, torch.compile(deployed)) if self.compile else deployed
-
-
-def _folded(model: nn.Module) -> nn.Module:
-    from torch.fx.experimental.optimization import fuse
-
-    try:
-        folded: nn.Module = fuse(model)
-    except Exception as error:  # tracing runs any forward pass, with what is no tensor
-        raise LrsearchError(f"fold_batch_norm needs a network that torch.fx can trace: {error}") from error
-    return folded
