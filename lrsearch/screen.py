@@ -36,11 +36,11 @@ def short(hyperparameters: Mapping[str, Any]) -> str:
 
 
 def size_of(hyperparameters: Mapping[str, Any]) -> str:
-    """What sets the size of a trial's network: its budget, or else its numbers, such as ``alpha=2``."""
+    """What sets the size of a trial's network: its budget, or else its first number, such as ``alpha=2``."""
     if hyperparameters.get("budget") is not None:
         return short({"budget": hyperparameters["budget"]})
     numbers = {k: v for k, v in hyperparameters.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-    return short(numbers)
+    return short(dict(list(numbers.items())[:1]))
 
 
 def front_rows(dense: DenseRecord | None, front: Sequence[TrialRecord]) -> list[dict[str, Any]]:
