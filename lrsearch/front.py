@@ -101,7 +101,8 @@ def mark_front(records: Sequence[TrialRecord], objectives: Mapping[str, str], co
 def knee(front: Sequence[TrialRecord], objectives: Mapping[str, str]) -> TrialRecord:
     """The member of a front that comes nearest to the best of everything.
 
-    The distance is Euclidean, each objective scaled to the range it has on the front.
+    The distance is Euclidean, in units of what the front's median lacks of its best in each objective, so that a few
+    useless extremes do not decide what is near.
 
     Args:
         front: one record at least, every objective known.
@@ -109,8 +110,8 @@ def knee(front: Sequence[TrialRecord], objectives: Mapping[str, str]) -> TrialRe
     """
     values = np.array([[getattr(record, name) for name in objectives] for record in front], dtype=float)
     best = np.where([way == "max" for way in objectives.values()], values.max(axis=0), values.min(axis=0))
-    span = np.ptp(values, axis=0)
-    shortfall = np.abs(values - best) / np.where(span > 0, span, 1.0)
+    unit = np.abs(np.median(values, axis=0) - best)
+    shortfall = np.abs(values - best) / np.where(unit > 0, unit, 1.0)
     return front[int(np.square(shortfall).sum(axis=1).argmin())]
 
 

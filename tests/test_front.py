@@ -156,6 +156,7 @@ def test_knee_is_nearest_to_the_best_of_everything_in_any_units():
     objectives = {"accuracy": "max", "params": "min"}
 
     assert knee(front, objectives).number == 1
+    assert knee([*front, TrialRecord(4, "complete", "svd", accuracy=10.0, params=90)], objectives).number == 1
     assert knee(front, {"params": "min"}).number == 3
     assert knee(front[:1], objectives).number == 0
     for record in front:

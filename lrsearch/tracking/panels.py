@@ -11,8 +11,10 @@ from lrsearch.front import knee, most_compressed, pareto_mask
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
 
-# Okabe and Ito's palette, told apart by colour-blind readers too; then two that are merely different.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B5EA7", "#6B6B6B")
+# Okabe and Ito's palette, told apart by colour-blind readers too; then two that are merely different, and of Tol's
+# muted palette what is left.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B5EA7", "#6B6B6B",
+            "#882255", "#117733", "#DDCC77", "#332288", "#44AA99", "#CC6677", "#999933", "#AA4499")  # fmt: skip
 _DROPS = (0.5, 1.0, 2.0)
 """Losses of accuracy, in percentage points, that readers ask for."""
 

@@ -133,7 +133,7 @@ def _legend_entry(method: str, colour: str) -> str:
 def _answer(question: str, record: TrialRecord, colour: str) -> str:
     """A card: what was asked, which network it is, what it costs and gains."""
     network = f'<i class="dot" style="background:{colour}"></i>trial {record.number} · {escape(record.method)}'
-    lost = "–" if record.accuracy_drop is None else f"{-record.accuracy_drop:+.2f}"
+    lost = "–" if record.accuracy_drop is None else f"{0.0 - record.accuracy_drop:+.2f}"
     gains = f"accuracy {_number(record.accuracy, '.2f', ' %')} ({lost}), {_number(record.speedup, '.2f', '×')} as fast"
     sizes = f"CR-P {_number(record.cr_p, '.1f', ' %')}, CR-F {_number(record.cr_f, '.1f', ' %')}"
     return f'<div class="answer"><p>{escape(question)}</p><b>{network}</b><p>{gains}</p><p>{sizes}</p></div>'
