@@ -1,6 +1,6 @@
 """Whether the driver keeps up with many trials at once: trials that only sleep and report, on made-up CPUs.
 
-Run: python tests/benchmarks/concurrent_trials.py [CONCURRENT [ROUNDS [SECONDS]]]
+Run: python -m tests.benchmarks.concurrent_trials [CONCURRENT [ROUNDS [SECONDS]]]
 
 Every trial reports once a second, as epochs would. Workers are slow to start on few cores, so that the clock runs
 from the moment when as many trials have ended as run side by side.

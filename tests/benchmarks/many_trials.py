@@ -1,6 +1,6 @@
 """What a trial costs the driver after hundreds and after thousands of others: seconds and memory.
 
-Run: python tests/benchmarks/many_trials.py [TRIALS] [SAMPLER]
+Run: python -m tests.benchmarks.many_trials [TRIALS] [SAMPLER]
 
 Trials are simulated and take no time. Sampling is measured apart. With MLflow; without Ray, whose share does not
 depend on us: see orchestration.py.

@@ -1,6 +1,6 @@
 """Does a rank search earn its cost? RENE against one rank for all layers and against the allocator, all tensor trains.
 
-Usage: python tests/benchmarks/rene_earns.py RESULTS.json [--network digits|resnet20] [--keep 0.2] [--seeds 0,1,2]
+Usage: python -m tests.benchmarks.rene_earns RESULTS.json [--network digits|resnet20] [--keep 0.2] [--seeds 0,1,2]
 
 Every way keeps the same fraction of the parameters, chooses among the same candidates (a tensor train of equal ranks
 in each layer, every rank up to break-even), corrects batch norm on the same calibration images and is fine-tuned with

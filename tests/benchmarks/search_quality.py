@@ -1,6 +1,6 @@
 """Is the search worth its name? Hypervolume over epochs spent, on analytic curves: ours, plain Optuna, random.
 
-Run: python tests/benchmarks/search_quality.py [SEEDS]
+Run: python -m tests.benchmarks.search_quality [SEEDS]
 
 All spend the same total of retraining epochs. "Plain" is what a user writes with Ray Tune and OptunaSearch: every
 trial trains to its end, the sampler is Optuna's default, constraints are not known to it. The last table searches

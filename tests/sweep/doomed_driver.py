@@ -106,7 +106,7 @@ WRITES = {
 if __name__ == "__main__":
     if len(sys.argv) == 3:
         folder, moment = sys.argv[1:]
-        from tests.sweep.simulator import grid_space, open_session, run
+        from simulator import grid_space, open_session, run  # beside this file
 
         WRITES[moment]()
         run(open_session(grid_space(epochs=3), Path(folder)))
