@@ -2,7 +2,7 @@
 
 Usage: python tests/benchmarks/timing_trust.py [--busy 1] [--seconds 2.0] [--batch 32]
 
-The network is measured against itself with fewer channels while other processes multiply matrices without regard for
+A shallower network is measured beside a deeper one while other processes multiply matrices without regard for
 anybody. Passes where all ratios lie within 5 % of their median and the planted slowdown, a tenth of the forward pass
 run again, is told from 1 by more than the ratios' spread.
 """
@@ -53,7 +53,7 @@ def main() -> None:
     for process in busy:
         process.start()
     try:
-        dense, model = (build_model({"name": "resnet20", "width": width}).eval() for width in (16, 12))
+        dense, model = (build_model({"name": name}).eval() for name in ("resnet32", "resnet20"))
         inputs = torch.randn(arguments.batch, 3, 32, 32)
         ratios = [
             measure_throughput(model, dense, inputs, seconds=arguments.seconds).speedup for _ in range(MEASUREMENTS)
