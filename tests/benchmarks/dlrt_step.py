@@ -10,7 +10,6 @@ the network was made. Writes FOLDER/dlrt_step.png.
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from resident_memory import resident_memory
 from three_pass import ThreePass
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -119,11 +119,11 @@ def peak(kind: str, width: int, rank: int) -> float:
 
 def report_peak(kind: str, width: int, rank: int) -> None:
     torch.linalg.qr(torch.randn(8, 8) @ torch.randn(8, 8))  # what libraries keep for themselves
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident_memory()
     step = dense_step(width) if kind == "dense" else low_rank_step(width, rank, "bug")
     for _ in range(3):
         step()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+    print((resident_memory("VmHWM") - before) / 2**20)
 
 
 def main() -> None:

@@ -11,14 +11,13 @@ in a process of its own; memory is what its resident set grows by from the dense
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from resident_memory import resident_memory
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
@@ -86,11 +85,6 @@ def one_per_candidate(model: nn.Module, layers: dict[str, LayerShape]) -> Step:
     return step
 
 
-def resident() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
-
-
 def measure(side: str, options: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -100,7 +94,7 @@ def measure(side: str, options: argparse.Namespace) -> dict[str, float]:
     batch = torch.randn(2, 3, options.image, options.image), torch.tensor([0, 1])
     with torch.no_grad():
         model(batch[0])
-    before, started = resident(), time.perf_counter()
+    before, started = resident_memory(), time.perf_counter()
     if side == SIDES[0]:
         step = one_per_candidate(model, layers)
     else:
@@ -109,9 +103,8 @@ def measure(side: str, options: argparse.Namespace) -> dict[str, float]:
     for _ in range(options.steps):
         step(batch)
     ended = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     steps = (ended - decomposed) / options.steps
-    return {"decompose": decomposed - started, "step": steps, "memory": peak - before}
+    return {"decompose": decomposed - started, "step": steps, "memory": (resident_memory("VmHWM") - before) / 2**20}
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ Usage: python tests/benchmarks/resnet50_allocation.py [--model resnet50] [--keep
 One core, random weights, medians of alternating runs. Ours is all that the method does before it decomposes:
 statistics, tables and the exact solver. The other is Algorithm 1 of ALDS (NeurIPS 2021) with 15 seeds and the lookup
 table of its supplement A.4, in numpy and LAPACK's singular values, sharing no code with the package. Passes where ours
-is at least 20 times as fast, reaches as small an error, and holds at most 1.5 times the network and its tables. For
-the note: the authors' program needs 52 s for a ResNet-50, and 1.35 to 5 s for a ResNet-20.
+is at least 20 times as fast, reaches as small an error, and holds at most 1.5 times the network and its tables. The
+authors' own program needs 52 s for a ResNet-50, and 1.35 to 5 s for a ResNet-20.
 """
 
 import argparse
@@ -14,10 +14,10 @@ import multiprocessing
 import statistics
 import time
 from multiprocessing.queues import Queue
-from pathlib import Path
 
 import numpy as np
 import torch
+from resident_memory import resident_memory
 from torch import nn
 
 from lrsearch.compression import drain, make_task
@@ -139,22 +139,17 @@ def ours(model: nn.Module, keep: float) -> tuple[float, Compressed]:
     return seconds, drain(steps)
 
 
-def memory(key: str) -> int:
-    """Resident memory of this process in bytes: ``VmRSS`` now, ``VmHWM`` at its peak (Linux)."""
-    return 1024 * int(Path("/proc/self/status").read_text().split(f"{key}:")[1].split()[0])
-
-
 def peak(name: str, keep: float, results: "Queue[float]") -> None:
     """What ours holds at its peak, the network included, as a multiple of network and tables."""
     torch.set_num_threads(1)
     model = network(name)
     ours(network("resnet20"), keep)
-    before = memory("VmRSS")
+    before = resident_memory()
     task, method = make_task(model, None), load_method("alds")
     tables = method.statistics(model, task)
     next(method.compress(model, task, method.Hyperparameters(budget={"params": keep}), tables))
     dense, kept = (sum(tensor.nbytes for tensor in state.values()) for state in (model.state_dict(), tables))
-    results.put((memory("VmHWM") - before + dense) / (dense + kept))
+    results.put((resident_memory("VmHWM") - before + dense) / (dense + kept))
 
 
 def main() -> None:
