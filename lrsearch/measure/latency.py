@@ -109,10 +109,11 @@ class LatencyTable:
     def speedup(self, model: nn.Module, dense: nn.Module, example_input: Tensor) -> float:
         """Time of the dense network over that of another, both measured now as deployed; never looked up."""
         networks = self.deployment.network(model), self.deployment.network(dense)
-        with self._alone():
+        with self.alone():
             return measure_throughput(*networks, self.deployment.batch(example_input)).speedup
 
-    def _alone(self) -> AbstractContextManager[None]:
+    def alone(self) -> AbstractContextManager[None]:
+        """What to hold while time is taken, so that nobody else works on the device."""
         return self._gate.measurement() if self._gate else nullcontext()
 
     def _known_of(
@@ -122,7 +123,7 @@ class LatencyTable:
         key = f"{what} as {self.deployment}"
         if not needed <= self._known.get(key, {}).keys():
             device = next(module.parameters()).device
-            with self._alone(), self._shared(device):
+            with self.alone(), self._shared(device):
                 known = self._known.setdefault(key, {})
                 if not needed <= known.keys():
                     known |= measure(known)

@@ -134,6 +134,7 @@ class _Run:
     ) -> None:
         assert task.splits is not None  # noqa: S101 - asked for before
         self._model, self._start, self._hyperparameters = model, start, hyperparameters
+        self._latency = task.latency
         self._training = LowRankTraining(
             start.network,
             start.layers,
@@ -172,12 +173,13 @@ class _Run:
         """See ``Dlrt``."""
         training, layers = self._training, self._start.layers
         whole = sum(parameter.numel() for parameter in self._model.parameters())
-        inputs, targets = next(iter(training.splits.batches("train", training.config.batch_size)))
-        batch = inputs.to(training.device), targets.to(training.device)
-        integrator = self._hyperparameters.integrator
+        inputs, _ = next(iter(training.splits.batches("train", training.config.batch_size)))
+        network, integrator = self._start.network, self._hyperparameters.integrator
+        with self._latency.alone():
+            speedup = step_speedup(network, self._model, list(layers), integrator, inputs.to(training.device))
         return {
             "train_cr_p": 100 * (1 - training_params(self._model, layers) / whole),
-            "train_speedup": step_speedup(self._start.network, self._model, list(layers), integrator, batch),
+            "train_speedup": speedup,
         }
 
     def history(self) -> dict[str, Any]:

@@ -3,60 +3,49 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Sequence
-from statistics import median
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from lrsearch.measure.interleave import interleaved
+from lrsearch.measure.throughput import summarise
+from lrsearch.measure.training_speed import training_step
 from lrsearch.training import TrainingConfig
 from lrsearch.training.dlrt import AUGMENTING, Integrator, LowRankLayer, Stepper, truncate
 from lrsearch.training.optimizer import build_optimizer
 
-_PAIRS = 3
+_ROUNDS = 5
 
 
 def step_speedup(
-    network: nn.Module, dense: nn.Module, names: Sequence[str], integrator: Integrator, batch: tuple[Tensor, Tensor]
+    network: nn.Module, dense: nn.Module, names: Sequence[str], integrator: Integrator, inputs: Tensor
 ) -> float:
-    """Time of a plain training step of ``dense`` over that of a low-rank step with its truncation, both with SGD.
+    """Time of a training step of ``dense`` over that of a low-rank step with its truncation, both with SGD.
 
-    The median over pairs of steps, one right after the other, on copies; the first pair warms up.
+    Taken as ``interleaved`` says, on copies; the device should be free of other work.
 
     Args:
         network: with low-rank layers.
         dense: the network it came from.
         names: of the low-rank layers.
         integrator: of the step.
-        batch: (inputs, targets), on the device of both.
+        inputs: a batch, on the device of both.
     """
-    network, dense = (copy.deepcopy(each).train() for each in (network, dense))
-    config = TrainingConfig(lr=1e-6, weight_decay=0, momentum=0)
+    network = copy.deepcopy(network).train()
     layers = {name: layer for name in names if isinstance(layer := network.get_submodule(name), LowRankLayer)}
     ranks = {name: layer.rank for name, layer in layers.items()}
-    optimizers = [build_optimizer(each, config) for each in (network, dense)]
-    stepper = Stepper(network, layers, optimizers[0], integrator, cross_entropy)
+    optimizer = build_optimizer(network, TrainingConfig(lr=1e-6, weight_decay=0))  # at 0 bases would not grow
+    stepper = Stepper(network, layers, optimizer, integrator, cross_entropy)
+    targets = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
 
     def low_rank_step() -> None:
-        stepper.step(*batch, seed=0)
+        stepper.step(inputs, targets, seed=0)
         if integrator in AUGMENTING:
-            truncate(layers, lambda _: ranks, optimizers[0].state)
+            truncate(layers, lambda _: ranks, optimizer.state)
 
-    def dense_step() -> None:
-        optimizers[1].zero_grad()
-        cross_entropy(dense(batch[0]), batch[1]).backward()  # type: ignore[no-untyped-call]
-        optimizers[1].step()
-
-    with torch.random.fork_rng(devices=[batch[0].device] if batch[0].is_cuda else []):
-        ratios = [_seconds(dense_step, batch[0]) / _seconds(low_rank_step, batch[0]) for _ in range(_PAIRS + 1)]
-    return median(ratios[1:])
-
-
-def _seconds(step: Callable[[], None], inputs: Tensor) -> float:
-    started = time.perf_counter()
-    step()
-    if inputs.is_cuda:
-        torch.cuda.synchronize(inputs.device)
-    return time.perf_counter() - started
+    with torch.random.fork_rng(devices=[inputs.device] if inputs.is_cuda else []):
+        runs = [low_rank_step, training_step(dense, inputs)]
+        times = interleaved(runs, inputs.device, block_seconds=0, warm_up=0, rounds=_ROUNDS)
+    return summarise(len(inputs), times).speedup
