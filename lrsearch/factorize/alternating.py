@@ -1,8 +1,8 @@
 """Both stages of an output-aware decomposition refitted in turn, each a linear least-squares problem.
 
 ``decompose`` finds the first stage as if the patches that it sees from different cells of the second stage's kernel
-were uncorrelated. Neighbouring pixels are not, so that from there the output error still falls by a fifth and more,
-most of it in the first sweep.
+were uncorrelated. Neighbouring pixels are not, so that from there the output error still falls: by 7 to 49 % in eight
+layers of a ResNet-20, most of it in the first sweep.
 """
 
 from __future__ import annotations
