@@ -1,0 +1,5 @@
+"""``python -m lrsearch.cli``."""
+
+from lrsearch.cli import main
+
+main()

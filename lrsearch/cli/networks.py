@@ -1,0 +1,127 @@
+"""Verbs for single networks; no Ray, no tracking."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lrsearch.arguments import parse_budget, parse_named, parse_shape, parse_values
+from lrsearch.cli.options import Data, Format, ModelOption, Settings, Storage
+from lrsearch.cli.output import console, print_json
+from lrsearch.sweep.store import DEFAULT_STORAGE
+
+ExportFormat = Literal["torch", "exported-program", "onnx"]
+SplitName = Literal["train", "calibration", "validation", "test"]
+
+PANEL = "Single networks"
+verbs = typer.Typer()
+
+
+@verbs.command(rich_help_panel=PANEL)
+def compress(
+    model: ModelOption,
+    out: Annotated[Path, typer.Option(help="Folder for recipe.json, weights.safetensors and report.json.")],
+    method: Annotated[str, typer.Option(help="Compression method.")] = "alds",
+    budget: Annotated[
+        str | None, typer.Option(help="What to keep, such as params=0.5 or flops=0.5.", metavar="PARAMS=F")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="File of trained weights.")] = None,
+    data: Data = None,
+    settings: Settings = None,
+    seed: Annotated[int, typer.Option(help="Seeds the method's random choices.")] = 0,
+) -> None:
+    """Compress one network with one method; no Ray, no tracking."""
+    from lrsearch.screen import facts_table
+    from lrsearch.workbench import compress_to
+
+    report = compress_to(
+        out,
+        model=parse_named(model) | ({"weights": str(weights)} if weights else {}),
+        data=parse_named(data) if data else None,
+        method=method,
+        budget=parse_budget(budget),
+        hyperparameters=parse_values(settings),
+        seed=seed,
+    )
+    screen = console()
+    screen.print(
+        facts_table(
+            {
+                "parameters": (report["dense_params"], report["params"]),
+                "FLOPs": (report["dense_flops"], report["flops"]),
+                "CR-P %": (None, report["cr_p"]),
+                "CR-F %": (None, report["cr_f"]),
+                "test accuracy %": (report.get("dense_accuracy"), report.get("accuracy")),
+            }
+        )
+    )
+    screen.print(f"wrote {out}; next: lrsearch measure {out}", highlight=False, soft_wrap=True)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def measure(
+    folder: Annotated[Path | None, typer.Argument(help="What `compress` or a trial wrote.", metavar="DIR")] = None,
+    model: Annotated[str | None, typer.Option(help="A model instead of a folder.")] = None,
+    shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 64,
+    format: Annotated[Format, typer.Option(help="How to print.")] = "table",
+) -> None:
+    """Measure parameters, FLOPs and throughput, the dense network beside the compressed one."""
+    from lrsearch.screen import facts_table
+    from lrsearch.workbench import measure_network
+
+    figures = measure_network(folder, parse_named(model) if model else None, parse_shape(shape), batch_size)
+    if format == "json":
+        print_json(figures)
+        return
+    console().print(
+        facts_table(
+            {
+                "parameters": (figures["dense_params"], figures["params"]),
+                "FLOPs": (figures["dense_flops"], figures["flops"]),
+                "images/s": (figures["dense_throughput"], figures["throughput"]),
+                "CR-P %": (None, figures["cr_p"]),
+                "CR-F %": (None, figures["cr_f"]),
+                "speed-up": (None, figures["speedup"]),
+            }
+        )
+    )
+
+
+@verbs.command(rich_help_panel=PANEL)
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="What `compress` or a trial wrote.", metavar="DIR")],
+    data: Annotated[str, typer.Option(help="Name, package.module:callable, or '{name: ..., key: value}'.")],
+    split: Annotated[SplitName, typer.Option(help="Which part of the data.")] = "test",
+    format: Annotated[Format, typer.Option(help="How to print.")] = "table",
+) -> None:
+    """Evaluate the accuracy of a compressed network."""
+    from lrsearch.workbench import evaluate_folder
+
+    accuracy = evaluate_folder(folder, parse_named(data), split)
+    if format == "json":
+        print_json({"accuracy": accuracy, "split": split})
+    else:
+        print(f"accuracy on the {split} split: {accuracy:.2f} %")
+
+
+@verbs.command(rich_help_panel=PANEL)
+def export(
+    target: Annotated[
+        str,
+        typer.Argument(help="NAME:TRIAL, NAME for the front's knee, or a folder.", metavar="NETWORK"),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder (torch) or file to write.")],
+    format: Annotated[ExportFormat, typer.Option(help="How to write it.")] = "torch",
+    shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write a compressed network so that it loads without lrsearch."""
+    from lrsearch import sweeps
+    from lrsearch.workbench import export_folder
+
+    folder = sweeps.find_network(target, storage)
+    difference = export_folder(folder, out, format, parse_shape(shape))
+    print(f"wrote {out}: {folder} with batch norm folded, outputs equal to {difference:.0e}")

@@ -1,0 +1,31 @@
+"""How verbs print: tables for people, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def console() -> Console:
+    """Standard output, with colours and tables as wide as the terminal where it is one."""
+    from rich.console import Console
+
+    return Console()
+
+
+def print_json(content: Any) -> None:
+    """Print plain data as JSON."""
+    print(json.dumps(content, indent=2))
+
+
+def print_csv(rows: list[dict[str, Any]]) -> None:
+    """Print rows of the same keys as CSV, what is nested in them as JSON."""
+    writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]) if rows else ["number"])
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: json.dumps(value) if isinstance(value, dict) else value for key, value in row.items()})

@@ -1,0 +1,137 @@
+"""Verbs that read what sweeps have found."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from lrsearch.arguments import parse_numbers, shared_folder
+from lrsearch.cli.options import Dashboard, Format, Storage
+from lrsearch.cli.output import console, print_csv, print_json
+from lrsearch.sweep.store import DEFAULT_STORAGE
+
+FrontFormat = Literal["table", "json", "csv"]
+TableFormat = Literal["table", "json", "csv", "latex"]
+
+PANEL = "Read sweeps"
+verbs = typer.Typer()
+
+
+@verbs.command(rich_help_panel=PANEL)
+def status(
+    name: Annotated[str | None, typer.Argument(help="Name of the sweep; by default all.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    format: Annotated[Format, typer.Option(help="How to print.")] = "table",
+    address: Dashboard = None,
+) -> None:
+    """Show how far a sweep, or each sweep of the storage folder, has come."""
+    if address is not None:
+        _ask(address, ["status", *filter(None, [name]), "--storage", shared_folder(storage), "--format", format])
+        return
+    from lrsearch import sweeps
+    from lrsearch.screen import status_table
+
+    rows = [sweeps.status(each, storage) for each in ([name] if name else sweeps.all_names(storage))]
+    if format == "json":
+        print_json(rows[0] if name else rows)
+    else:
+        console().print(status_table(rows))
+
+
+@verbs.command(rich_help_panel=PANEL)
+def front(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    objectives: Annotated[
+        str | None, typer.Option(help="Metrics to take the front over, such as accuracy,params.")
+    ] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Largest drop of validation accuracy, in percentage points.")
+    ] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    format: Annotated[FrontFormat, typer.Option(help="How to print.")] = "table",
+    address: Dashboard = None,
+) -> None:
+    """Show the Pareto front of a sweep, the dense network first."""
+    if address is not None:
+        arguments = ["front", name, "--storage", shared_folder(storage), "--format", format]
+        arguments += [f"--objectives={objectives}"] if objectives else []
+        _ask(address, arguments + ([f"--max-drop={max_drop}"] if max_drop is not None else []))
+        return
+    from lrsearch import sweeps
+    from lrsearch.screen import front_rows, front_table
+
+    metrics = [metric.strip() for metric in objectives.split(",")] if objectives else None
+    results = sweeps.load_front(name, storage, objectives=metrics, max_drop=max_drop)
+    rows = front_rows(results.dense, results.front)
+    if format == "json":
+        print_json(rows)
+    elif format == "csv":
+        print_csv(rows)
+    else:
+        console().print(front_table(rows))
+
+
+@verbs.command(rich_help_panel=PANEL)
+def table(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    drops: Annotated[
+        str, typer.Option(help="Losses of validation accuracy that are accepted, in percentage points.")
+    ] = "0,0.5,1,2",
+    storage: Storage = DEFAULT_STORAGE,
+    format: Annotated[TableFormat, typer.Option(help="How to print.")] = "table",
+) -> None:
+    """Show the smallest network of each method at each accepted loss of accuracy (a delta-table)."""
+    from lrsearch import sweeps
+    from lrsearch.delta_table import delta_latex, delta_rows, delta_table
+
+    rows = delta_rows(sweeps.load_front(name, storage).trials, parse_numbers("--drops", drops))
+    if format == "json":
+        print_json(rows)
+    elif format == "csv":
+        print_csv(rows)
+    elif format == "latex":
+        print(delta_latex(rows))
+    else:
+        console().print(delta_table(rows))
+
+
+@verbs.command(rich_help_panel=PANEL)
+def report(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    storage: Storage = DEFAULT_STORAGE,
+) -> None:
+    """Write one page that shows what a sweep found; it opens anywhere and prints."""
+    from lrsearch import sweeps
+
+    sweeps.write_report(out, name, storage)
+    print(f"wrote {out}")
+
+
+@verbs.command(rich_help_panel=PANEL)
+def ui(
+    name: Annotated[str | None, typer.Argument(help="Name of a sweep, to print the address of its front.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000,
+) -> None:
+    """Start the MLflow UI on the sweep's store, on localhost."""
+    from lrsearch import sweeps
+    from lrsearch.tracking import front_address, ui_command
+
+    uri, folder = sweeps.tracking_location(name, storage)
+    command = ui_command(uri, folder, port)
+    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl+C to stop)")
+    if name:
+        print(f"the front: {front_address(uri, folder, name, port)}")
+    sys.stdout.flush()
+    os.execvp(command[0], command)  # noqa: S606 - fixed program, arguments without a shell
+
+
+def _ask(address: str, arguments: list[str]) -> None:
+    from lrsearch.sweep.jobs import answer
+
+    print(answer(address, arguments), end="")

@@ -1,0 +1,169 @@
+"""Verbs that run a sweep, here or on a cluster."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lrsearch.arguments import packed_path, parse_duration, parse_settings, shared_folder
+from lrsearch.cli.options import Address, Settings, Storage, TimeBudget, Tracking
+from lrsearch.cli.output import console
+from lrsearch.sweep.store import DEFAULT_STORAGE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PANEL = "Run sweeps"
+verbs = typer.Typer()
+
+
+@verbs.command(rich_help_panel=PANEL)
+def search(
+    space: Annotated[Path, typer.Argument(help="A search-space file.", metavar="SPACE.yaml")],
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; by default the file's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Override search.trials.")] = None,
+    storage: Storage = DEFAULT_STORAGE,
+    tracking_uri: Tracking = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Database for the Optuna study of a new sweep; by default a journal file.", metavar="URL"),
+    ] = None,
+    address: Address = None,
+    settings: Settings = None,
+    time_budget: TimeBudget = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved space and a trial per method.")
+    ] = False,
+) -> None:
+    """Run a sweep; run again under the same name, it is continued."""
+    from lrsearch.screen import SweepScreen
+
+    overrides = parse_settings(settings)
+    if dry_run:
+        _print_dry_run(space, overrides | ({"search.trials": str(trials)} if trials is not None else {}))
+        return
+    from lrsearch import sweeps
+
+    screen = console()
+    results = sweeps.search(
+        space,
+        name,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        study=study,
+        trials=trials,
+        address=address,
+        settings=overrides,
+        time_budget=parse_duration(time_budget),
+        observers=(SweepScreen(screen),),
+    )
+    _print_outcome(screen, results, storage)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def resume(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    storage: Storage = DEFAULT_STORAGE,
+    tracking_uri: Tracking = None,
+    address: Address = None,
+    time_budget: TimeBudget = None,
+) -> None:
+    """Continue a sweep that was interrupted or killed."""
+    from lrsearch import sweeps
+    from lrsearch.screen import SweepScreen
+
+    screen = console()
+    results = sweeps.resume(
+        name,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        address=address,
+        time_budget=parse_duration(time_budget),
+        observers=(SweepScreen(screen),),
+    )
+    _print_outcome(screen, results, storage)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def confirm(
+    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    seeds: Annotated[int, typer.Option(help="Repetitions of each network.")] = 3,
+    storage: Storage = DEFAULT_STORAGE,
+    tracking_uri: Tracking = None,
+    address: Address = None,
+) -> None:
+    """Repeat the front with other seeds and test it: mean and standard deviation."""
+    from lrsearch import sweeps
+    from lrsearch.screen import SweepScreen, front_rows, front_table
+
+    screen = console()
+    results = sweeps.confirm(
+        name, seeds, storage=storage, tracking_uri=tracking_uri, address=address, observers=(SweepScreen(screen),)
+    )
+    screen.print(front_table(front_rows(results.dense, results.front)))
+
+
+@verbs.command(rich_help_panel=PANEL)
+def submit(
+    space: Annotated[Path, typer.Argument(help="A search-space file in or below this folder.", metavar="SPACE.yaml")],
+    address: Annotated[str, typer.Option(help="The cluster's dashboard, such as http://head:8265.", metavar="URL")],
+    storage: Annotated[str, typer.Option(help="Folder that every node of the cluster reaches.", metavar="URI")],
+    name: Annotated[str | None, typer.Option(help="Name of the sweep; by default the file's.")] = None,
+    trials: Annotated[int | None, typer.Option(help="Override search.trials.")] = None,
+    tracking_uri: Tracking = None,
+    settings: Settings = None,
+    time_budget: TimeBudget = None,
+) -> None:
+    """Run a sweep on a Ray cluster from outside it; it goes on when this command is interrupted."""
+    from lrsearch.space import load_space
+    from lrsearch.sweep.jobs import Job
+
+    load_space(space, parse_settings(settings))
+    parse_duration(time_budget)
+    options = {"name": name, "trials": trials, "tracking-uri": tracking_uri, "time-budget": time_budget}
+    arguments = ["search", packed_path(space), "--address", "auto", "--storage", shared_folder(storage)]
+    arguments += [f"--{option}={value}" for option, value in options.items() if value is not None]
+    arguments += [f"--set={setting}" for setting in settings or ()]
+    job = Job(address, arguments, Path.cwd())
+    where = f"--storage {storage} --address {address}"
+    print(f"job {job.id} runs the sweep; from here: lrsearch status {name or space.stem} {where}", flush=True)
+    for text in job.output():
+        print(text, end="", flush=True)
+    if not job.succeeded():
+        sys.exit(1)
+
+
+def _print_dry_run(path: Path, settings: dict[str, str]) -> None:
+    import random
+
+    import yaml
+
+    from lrsearch.space import load_space
+    from lrsearch.sweep.sampler import at_quantile
+
+    space = load_space(path, settings)
+    print(yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False).rstrip())
+    print("\n# one trial of each method, drawn at random")
+    generator = random.Random(space.search.seed)  # noqa: S311 - an example, not a secret
+    for method in space.methods:
+        drawn = space.draw(method, lambda _, distribution: at_quantile(distribution, generator.random()))
+        print(yaml.safe_dump({method: drawn}, sort_keys=False).rstrip())
+
+
+def _print_outcome(screen: Console, results: Any, storage: str) -> None:
+    from lrsearch.screen import front_rows, front_table
+
+    where = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
+    ended = sum(trial.state != "running" for trial in results.trials)
+    screen.print(front_table(front_rows(results.dense, results.front)))
+    if ended < results.planned:
+        screen.print(
+            f"{ended} of {results.planned} trials have ended; continue with: lrsearch resume {results.name}{where}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        sys.exit(130)
+    screen.print(f"next: lrsearch ui {results.name}{where}", highlight=False, soft_wrap=True)
