@@ -1,7 +1,8 @@
 """lrsearch: search for the best low-rank compression of a trained neural network.
 
 ``compress`` makes one smaller network in process; ``search`` explores many on Ray; ``load_front`` reads what a
-sweep found; ``rebuild`` turns a recipe and weights into a network again. Each is imported when first used.
+sweep found; ``rebuild`` turns a recipe and weights into a network again, ``apply_recipe`` a recipe and other dense
+weights. Each is imported when first used.
 """
 
 from __future__ import annotations
@@ -12,13 +13,19 @@ from typing import TYPE_CHECKING, Any
 from lrsearch.version import __version__
 
 if TYPE_CHECKING:
-    from lrsearch.compression import compress
+    from lrsearch.compression import apply_recipe, compress
     from lrsearch.persistence import rebuild
     from lrsearch.sweeps import load_front, search
 
-__all__ = ["__version__", "compress", "load_front", "rebuild", "search"]
+__all__ = ["__version__", "apply_recipe", "compress", "load_front", "rebuild", "search"]
 
-_HOMES = {"compress": "compression", "rebuild": "persistence", "load_front": "sweeps", "search": "sweeps"}
+_HOMES = {
+    "apply_recipe": "compression",
+    "compress": "compression",
+    "rebuild": "persistence",
+    "load_front": "sweeps",
+    "search": "sweeps",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Generator, Mapping
 from contextlib import nullcontext
@@ -14,13 +15,15 @@ from torch import Tensor, nn
 
 from lrsearch.data import Splits
 from lrsearch.errors import LrsearchError
+from lrsearch.factorize import restructure
 from lrsearch.measure.cost import Cost, count_cost
 from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.latency import LatencyTable
-from lrsearch.methods import load_method, parse_hyperparameters
-from lrsearch.methods.base import Compressed, Loader, Progress, Task
-from lrsearch.persistence import save_compressed
+from lrsearch.methods import load_method, method_names, parse_hyperparameters
+from lrsearch.methods.base import AppliesRecipes, Compressed, Loader, Progress, Task
+from lrsearch.methods.one_shot.apply import apply
+from lrsearch.persistence import RECIPE, save_compressed
 from lrsearch.recipe import Recipe
 from lrsearch.training import recalibrate_batch_norm
 
@@ -101,6 +104,63 @@ def compress(
         "seconds": time.monotonic() - started,
     }
     return Compression(compressed.model, compressed.recipe, report)
+
+
+def apply_recipe(
+    recipe: Recipe | Path | str,
+    model: nn.Module,
+    data: Loader | Splits | None = None,
+    *,
+    example_input: Tensor | None = None,
+    architecture: Mapping[str, Any] | None = None,
+    recalibrate: bool = True,
+) -> Compression:
+    """Rebuild a recipe on new weights: the same ranks in every layer, decomposed from ``model``, without retraining.
+
+    For the weights that the recipe was found on this gives what ``compress`` gave, except that a recipe knows neither
+    what a method trained (``dlrt``) nor ``refine`` of ``tucker``.
+
+    Args:
+        recipe: a recipe, its file or its folder.
+        model: a dense network of the recipe's structure; stays untouched.
+        data: as of ``compress``; data-aware methods look at it again.
+        example_input: a batch of one input, as of ``compress``.
+        architecture: the model entry of a space file, for the new recipe; by default the recipe's.
+        recalibrate: re-estimate batch-norm statistics where there is data.
+
+    Raises:
+        LrsearchError: the recipe does not fit the network, or does not say enough to be applied to other weights.
+    """
+    started = time.monotonic()
+    if not isinstance(recipe, Recipe):
+        path = Path(recipe)
+        recipe = Recipe.load(path / RECIPE if path.is_dir() else path)
+    described = dict(architecture) if architecture is not None else recipe.architecture
+    task = make_task(model, data, example_input=example_input, architecture=described)
+    compressed = drain(_recipe_steps(recipe, model, task))
+    recalibrate = recalibrate and task.calibration is not None
+    if recalibrate:
+        recalibrate_batch_norm(compressed.model, task.calibration or (), task.device, reference=model)
+    dense, small = count_cost(model, task.example_input), count_cost(compressed.model, task.example_input)
+    report = {"method": recipe.method, "recalibrated": recalibrate, **size_metrics(dense, small)}
+    return Compression(compressed.model.eval(), compressed.recipe, report | {"seconds": time.monotonic() - started})
+
+
+def _recipe_steps(recipe: Recipe, model: nn.Module, task: Task) -> Generator[Progress, None, Compressed]:
+    restructure(copy.deepcopy(model), recipe.layers)
+    method = load_method(recipe.method) if recipe.method in method_names() else None
+    try:
+        if isinstance(method, AppliesRecipes):
+            return (yield from method.apply_recipe(model, task, recipe, method.statistics(model, task)))
+        for name, layer in recipe.layers.items():
+            if layer.kind == "pruned":
+                raise LrsearchError(
+                    f"the recipe of {recipe.method} says how many channels layer {name!r} keeps but not which, so it "
+                    "cannot be applied to other weights; compress them instead"
+                )
+        return (yield from apply(model, task, recipe.method, recipe.layers, {}))
+    except ValueError as error:
+        raise LrsearchError(f"the recipe does not fit the network: {error}") from error
 
 
 def compress_steps(

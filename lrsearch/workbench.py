@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsearch.compression import compress, size_metrics
+from lrsearch.compression import Compression, apply_recipe, compress, size_metrics
 from lrsearch.data import SplitName, load_data
 from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput
 from lrsearch.errors import LrsearchError
@@ -46,33 +46,74 @@ def compress_to(
     Raises:
         LrsearchError: anything named does not exist or does not fit, or the folder cannot be written.
     """
-    dense = build_model(model)
-    splits = load_data(data) if data else None
-    example = splits.example_input() if splits else _example(model, None)
+    bench = _Bench(model, data)
     result = compress(
-        dense,
+        bench.dense,
         method,
         budget,
-        splits,
-        example_input=example,
-        architecture={key: value for key, value in model.items() if key != "weights"},
+        bench.splits,
+        example_input=bench.example,
+        architecture=bench.architecture,
         seed=seed,
         **hyperparameters,
     )
-    cost = count_cost(dense, example)
-    report = result.report | {"dense_params": cost.params, "dense_flops": cost.flops, "seed": seed}
-    report["input_shape"] = list(example.shape[1:]) if example is not None else None
-    if splits is not None:
-        test, gate = splits.batches("test", EVALUATION_BATCH), DeviceGate(DEVICE)
-        report["dense_accuracy"] = evaluate(dense, test, DEVICE, gate)
-        report["accuracy"] = evaluate(result.model, test, DEVICE, gate)
-        report["accuracy_drop"] = report["dense_accuracy"] - report["accuracy"]
-    try:
-        result.save(folder)
-        (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-    except OSError as error:
-        raise LrsearchError(f"--out {folder} cannot be written: {error.strerror}") from error
-    return report
+    return bench.keep(result, folder, {"seed": seed})
+
+
+def apply_to(
+    folder: Path, recipe: Path, *, model: Mapping[str, Any] | None, data: Mapping[str, Any] | None, weights: Path | None
+) -> dict[str, Any]:
+    """Rebuild a recipe on new weights and write what ``compress_to`` writes.
+
+    Args:
+        folder: to write to.
+        recipe: a folder or file.
+        model: the dense network; None for the one that the recipe names.
+        data: re-estimates batch norm, and is what the report's test accuracies are of.
+        weights: a file of the dense network's weights.
+
+    Raises:
+        LrsearchError: anything named does not exist or does not fit, or the folder cannot be written.
+    """
+    path = recipe / RECIPE if recipe.is_dir() else recipe
+    wanted = Recipe.load(path)
+    named = model or wanted.architecture
+    if named is None:
+        raise LrsearchError(f"recipe {path} names no architecture, expected --model")
+    bench = _Bench({**named, "weights": str(weights)} if weights else named, data, _reported_shape(path.parent))
+    result = apply_recipe(
+        wanted, bench.dense, bench.splits, example_input=bench.example, architecture=bench.architecture
+    )
+    return bench.keep(result, folder, {})
+
+
+class _Bench:
+    """A dense network, and the data to look at if there is any."""
+
+    def __init__(
+        self, model: Mapping[str, Any], data: Mapping[str, Any] | None, shape: tuple[int, ...] | None = None
+    ) -> None:
+        self.dense = build_model(model)
+        self.architecture = {key: value for key, value in model.items() if key != "weights"}
+        self.splits = load_data(data) if data else None
+        self.example = self.splits.example_input() if self.splits else _example(model, shape)
+
+    def keep(self, result: Compression, folder: Path, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a compression and its report, with the test accuracy of both networks where there is data."""
+        cost = count_cost(self.dense, self.example)
+        report = {**result.report, "dense_params": cost.params, "dense_flops": cost.flops, **more}
+        report["input_shape"] = list(self.example.shape[1:]) if self.example is not None else None
+        if self.splits is not None:
+            test, gate = self.splits.batches("test", EVALUATION_BATCH), DeviceGate(DEVICE)
+            report["dense_accuracy"] = evaluate(self.dense, test, DEVICE, gate)
+            report["accuracy"] = evaluate(result.model, test, DEVICE, gate)
+            report["accuracy_drop"] = report["dense_accuracy"] - report["accuracy"]
+        try:
+            result.save(folder)
+            (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+        except OSError as error:
+            raise LrsearchError(f"--out {folder} cannot be written: {error.strerror}") from error
+        return report
 
 
 def measure_network(

@@ -8,8 +8,12 @@ import time
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
+import torch
 
 from lrsearch.cli import main
+from lrsearch.files import write_json
+from lrsearch.models import build_model
+from lrsearch.persistence import rebuild, save_weights
 from lrsearch.sweep.store import SweepStore
 from tests.sweep.simulator import make_space, open_session, simulate
 
@@ -192,6 +196,25 @@ def test_compress_measure_evaluate(tmp_path):
     assert evaluated["accuracy"] == pytest.approx(report["accuracy"])
 
 
+def test_apply_rebuilds_a_recipe_on_the_weights_given(tmp_path):
+    torch.manual_seed(3)
+    dense = build_model({"name": "digits_mlp", "width": 16})
+    save_weights(dense, tmp_path / "dense.safetensors")
+    trained = ("--weights", "dense.safetensors", "--format", "json")
+    made = lrsearch(
+        *("compress", "--model", "{name: digits_mlp, width: 16}", "--method", "svd", "--budget", "params=0.5"),
+        *("--out", "made", *trained),
+        cwd=tmp_path,
+    )
+
+    for recipe in ("made", "made/recipe.json"):
+        applied = lrsearch("apply", recipe, *trained, "--out", "again", cwd=tmp_path)
+
+        assert json.loads(applied.stdout)["params"] == json.loads(made.stdout)["params"]
+        images = torch.randn(4, 1, 8, 8)
+        torch.testing.assert_close(rebuild(tmp_path / "again")(images), rebuild(tmp_path / "made")(images))
+
+
 def test_export_loads_where_lrsearch_is_not_installed(tmp_path):
     model = "{name: digits_mlp, width: 16}"
     lrsearch("compress", "--model", model, "--budget", "params=0.5", "--out", "o", cwd=tmp_path)
@@ -273,6 +296,9 @@ WRONG = {
     "export of an unknown sweep": (["export", "nothing", "--out", "o"], ["'nothing'"]),
     "drops that are no numbers": (["table", "sim", "--drops", "a"], ["--drops", "'a'"]),
     "report of an unknown sweep": (["report", "nothing"], ["'nothing'"]),
+    "recipe of another network": (["apply", "rank1", "--model", "digits_mlp", "--out", "o"], ["no layer 'stem'"]),
+    "recipe that is none": (["apply", "space.yaml", "--out", "o"], ["space.yaml", "not valid"]),
+    "recipe without a network": (["apply", "nameless.json", "--out", "o"], ["nameless.json", "--model"]),
     "folder without recipe": (["measure", "."], ["recipe.json"]),
     "nothing to measure": (["measure"], ["--model"]),
 }
@@ -281,6 +307,9 @@ WRONG = {
 @pytest.mark.parametrize("mistake", WRONG)
 def test_mistake_gets_one_sentence(tmp_path, space, finished_sweep, mistake):
     arguments, words = WRONG[mistake]
+    layer = {"stem": {"kind": "svd", "ranks": [1]}}
+    write_json(tmp_path / "rank1" / "recipe.json", {"architecture": {"name": "s"}, "method": "svd", "layers": layer})
+    write_json(tmp_path / "nameless.json", {"method": "svd", "layers": layer})
 
     sentence = refused(*arguments, cwd=tmp_path)
 

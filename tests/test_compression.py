@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, TensorDataset
 import lrsearch
 from lrsearch.data import load_data
 from lrsearch.errors import BudgetUnreachableError, LrsearchError
+from lrsearch.factorize.pruned import pruned
 from lrsearch.measure.cost import count_cost
+from lrsearch.models import build_model
 
 
 class OwnNetwork(nn.Module):
@@ -194,3 +196,46 @@ class TestDamage:
 
     def test_recipe_of_another_network(self, folder):
         assert "stem" in self.refused(folder, nn.Sequential(nn.Linear(3, 3)))
+
+
+def test_recipe_on_other_weights_is_their_best_approximation_at_its_ranks(network):
+    recipe = lrsearch.compress(network, "svd", {"params": 0.5}).recipe
+    torch.manual_seed(1)
+    other = OwnNetwork().eval()
+
+    applied = lrsearch.apply_recipe(recipe, other)
+
+    assert applied.recipe == recipe and applied.report["cr_p"] >= 50
+    rank = recipe.layers["head"].ranks[0]
+    u, s, v = torch.linalg.svd(other.head.weight.double())
+    best = (u[:, :rank] * s[:rank]) @ v[:rank]
+    first, second = applied.model.head
+    torch.testing.assert_close((second.weight @ first.weight).double(), best, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(second.bias, other.head.bias)
+
+
+@pytest.mark.parametrize("method", ["alds_output", "pca", "pfp", "tucker"])
+def test_recipe_on_the_same_weights_and_data_is_what_compress_made(method):
+    torch.manual_seed(0)
+    model = build_model({"name": "digits_resnet", "width": 8})
+    splits = load_data({"name": "digits"})
+    made = lrsearch.compress(model, method, {"params": 0.5}, splits)
+
+    applied = lrsearch.apply_recipe(made.recipe, model, splits)
+
+    assert applied.report["recalibrated"]
+    x = torch.randn(4, 1, 8, 8)
+    torch.testing.assert_close(applied.model(x), made.model(x), rtol=1e-5, atol=1e-5)
+
+
+def test_recipe_that_cannot_be_applied_says_why(network):
+    recipe = lrsearch.compress(network, "svd", {"params": 0.5}).recipe
+    higher = recipe.layers["head"].model_copy(update={"ranks": (99,)})
+
+    with pytest.raises(LrsearchError, match="it has no layer 'stem'"):
+        lrsearch.apply_recipe(recipe, nn.Sequential(nn.Linear(3, 3)))
+    with pytest.raises(LrsearchError, match=r"ranks are \(99,\), expected 1 equal ranks of 1 to 32"):
+        lrsearch.apply_recipe(recipe.model_copy(update={"layers": {"head": higher}}), network)
+    merged = recipe.model_copy(update={"method": "tucker", "layers": {"body": pruned(network.body)}})
+    with pytest.raises(LrsearchError, match="how many channels layer 'body' keeps but not which"):
+        lrsearch.apply_recipe(merged, network)

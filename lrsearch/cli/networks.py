@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from lrsearch.arguments import parse_budget, parse_named, parse_shape, parse_values
-from lrsearch.cli.options import Data, Format, ModelOption, Settings, Storage
+from lrsearch.cli.options import Data, Format, FormatOption, ModelOption, Settings, Storage
 from lrsearch.cli.output import console, print_json
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
@@ -31,9 +31,9 @@ def compress(
     data: Data = None,
     settings: Settings = None,
     seed: Annotated[int, typer.Option(help="Seeds the method's random choices.")] = 0,
+    format: FormatOption = "table",
 ) -> None:
     """Compress one network with one method; no Ray, no tracking."""
-    from lrsearch.screen import facts_table
     from lrsearch.workbench import compress_to
 
     report = compress_to(
@@ -45,19 +45,33 @@ def compress(
         hyperparameters=parse_values(settings),
         seed=seed,
     )
-    screen = console()
-    screen.print(
-        facts_table(
-            {
-                "parameters": (report["dense_params"], report["params"]),
-                "FLOPs": (report["dense_flops"], report["flops"]),
-                "CR-P %": (None, report["cr_p"]),
-                "CR-F %": (None, report["cr_f"]),
-                "test accuracy %": (report.get("dense_accuracy"), report.get("accuracy")),
-            }
-        )
+    _print_written(report, out, format)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def apply(
+    recipe: Annotated[str, typer.Argument(help="A recipe.json or its folder, NAME:TRIAL, or NAME for a front's knee.")],
+    out: Annotated[Path, typer.Option(help="Folder for recipe.json, weights.safetensors and report.json.")],
+    model: Annotated[
+        str | None, typer.Option(help="The dense network, as of `compress`; by default the recipe's.", metavar="MODEL")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="File of trained weights.")] = None,
+    data: Data = None,
+    storage: Storage = DEFAULT_STORAGE,
+    format: FormatOption = "table",
+) -> None:
+    """Rebuild a recipe on other weights: the same ranks, decomposed anew."""
+    from lrsearch.sweeps import find_network
+    from lrsearch.workbench import apply_to
+
+    report = apply_to(
+        out,
+        Path(recipe) if Path(recipe).is_file() else find_network(recipe, storage),
+        model=parse_named(model) if model else None,
+        data=parse_named(data) if data else None,
+        weights=weights,
     )
-    screen.print(f"wrote {out}; next: lrsearch measure {out}", highlight=False, soft_wrap=True)
+    _print_written(report, out, format)
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -66,7 +80,7 @@ def measure(
     model: Annotated[str | None, typer.Option(help="A model instead of a folder.")] = None,
     shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 64,
-    format: Annotated[Format, typer.Option(help="How to print.")] = "table",
+    format: FormatOption = "table",
 ) -> None:
     """Measure parameters, FLOPs and throughput, the dense network beside the compressed one."""
     from lrsearch.screen import facts_table
@@ -95,7 +109,7 @@ def evaluate(
     folder: Annotated[Path, typer.Argument(help="What `compress` or a trial wrote.", metavar="DIR")],
     data: Annotated[str, typer.Option(help="Name, package.module:callable, or '{name: ..., key: value}'.")],
     split: Annotated[SplitName, typer.Option(help="Which part of the data.")] = "test",
-    format: Annotated[Format, typer.Option(help="How to print.")] = "table",
+    format: FormatOption = "table",
 ) -> None:
     """Evaluate the accuracy of a compressed network."""
     from lrsearch.workbench import evaluate_folder
@@ -125,3 +139,25 @@ def export(
     folder = sweeps.find_network(target, storage)
     difference = export_folder(folder, out, format, parse_shape(shape))
     print(f"wrote {out}: {folder} with batch norm folded, outputs equal to {difference:.0e}")
+
+
+def _print_written(report: dict[str, Any], out: Path, format: Format) -> None:
+    """What ``compress`` and ``apply`` have to say."""
+    from lrsearch.screen import facts_table
+
+    if format == "json":
+        print_json(report)
+        return
+    screen = console()
+    screen.print(
+        facts_table(
+            {
+                "parameters": (report["dense_params"], report["params"]),
+                "FLOPs": (report["dense_flops"], report["flops"]),
+                "CR-P %": (None, report["cr_p"]),
+                "CR-F %": (None, report["cr_f"]),
+                "test accuracy %": (report.get("dense_accuracy"), report.get("accuracy")),
+            }
+        )
+    )
+    screen.print(f"wrote {out}; next: lrsearch measure {out}", highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ import typer
 from lrsearch.arguments import without_password
 
 Format = Literal["table", "json"]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
 Storage = Annotated[str, typer.Option(help="Folder that holds the sweeps.", metavar="URI")]
 Tracking = Annotated[
     str | None,

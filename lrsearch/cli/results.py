@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from lrsearch.arguments import parse_numbers, shared_folder
-from lrsearch.cli.options import Dashboard, Format, Storage
+from lrsearch.cli.options import Dashboard, FormatOption, Storage
 from lrsearch.cli.output import console, print_csv, print_json
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
@@ -25,7 +25,7 @@ verbs = typer.Typer()
 def status(
     name: Annotated[str | None, typer.Argument(help="Name of the sweep; by default all.")] = None,
     storage: Storage = DEFAULT_STORAGE,
-    format: Annotated[Format, typer.Option(help="How to print.")] = "table",
+    format: FormatOption = "table",
     address: Dashboard = None,
 ) -> None:
     """Show how far a sweep, or each sweep of the storage folder, has come."""

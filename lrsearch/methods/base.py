@@ -137,6 +137,20 @@ class Method(Protocol):
 
 
 @runtime_checkable
+class AppliesRecipes(Method, Protocol):
+    """A method whose recipe takes more to apply than to decompose each layer's weight by itself."""
+
+    def apply_recipe(
+        self, model: nn.Module, task: Task, recipe: Recipe, statistics: Mapping[str, Tensor]
+    ) -> Generator[Progress, None, Compressed]:
+        """Give a copy of ``model`` the structure of a recipe of this method, and weights from those of ``model``.
+
+        Raises:
+            LrsearchError: the recipe does not fit the network.
+        """
+
+
+@runtime_checkable
 class Retrains(Protocol):
     """A method that has its own idea of the training after compression."""
 

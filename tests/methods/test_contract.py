@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from lrsearch.compression import apply_recipe
 from lrsearch.distributions import Choice, Distribution, IntUniform, Uniform
 from lrsearch.errors import BudgetUnreachableError, LrsearchError
 from lrsearch.factorize import LayerShape, find_layers, layer_cost, restructure
@@ -140,6 +141,15 @@ def test_recipe_and_weights_rebuild_the_network(method: str, values: dict[str, A
     rebuilt.load_state_dict(compressed.model.state_dict(), strict=True)
     x = images(3)
     assert torch.equal(rebuilt.eval()(x), compressed.model.eval()(x))
+
+
+@pytest.mark.parametrize("values", [{}, {"budget": {"params": 0.5}}], ids=str)
+def test_the_recipe_applied_to_the_same_weights_is_the_same_network(method: str, values: dict[str, Any]) -> None:
+    compressed = compress(method, {**UNTRAINED.get(method, {}), **values})
+    again = apply_recipe(compressed.recipe, zoo(), example_input=images())
+    assert again.recipe == compressed.recipe
+    x = images(3)
+    torch.testing.assert_close(again.model(x), compressed.model.eval()(x), rtol=1e-9, atol=1e-9)
 
 
 def test_the_recipe_names_the_architecture(method: str) -> None:

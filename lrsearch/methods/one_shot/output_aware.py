@@ -17,13 +17,13 @@ from lrsearch.factorize.output_aware import OutputDecomposition, decompose, mult
 from lrsearch.methods import base
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.methods.one_shot.activations import Observer, observe
-from lrsearch.methods.one_shot.apply import finite_weight
+from lrsearch.methods.one_shot.apply import Factorize, apply, finite_weight
 from lrsearch.methods.one_shot.candidates import Family, sizes, smaller_ranks, svd
 from lrsearch.methods.one_shot.cap import Caps
 from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, foldings, useful_subspaces
 from lrsearch.methods.one_shot.timed import DENSE
 from lrsearch.methods.one_shot.within_budget import compress_within
-from lrsearch.recipe import Factorization
+from lrsearch.recipe import Factorization, Recipe
 
 IMAGES = 2560
 """How many calibration inputs are looked at."""
@@ -77,7 +77,6 @@ class OutputAware:
         Raises:
             BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
         """
-        shapes, _ = find_layers(model)
 
         def families(name: str, shape: LayerShape) -> list[Family]:
             return self._families(name, shape, statistics)
@@ -85,12 +84,15 @@ class OutputAware:
         def spread(caps: Caps, layers: Sequence[Candidates]) -> list[int]:
             return caps.allocate(layers, "sum")
 
-        def factorize(name: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
-            view = _View(finite_weight(model, name), shapes[name], name, statistics)
-            return view.factorized(layer, factorization)
-
-        budget = hyperparameters.budget
+        budget, factorize = hyperparameters.budget, _factorize(model, statistics)
         return (yield from compress_within(model, task, self.name, budget, families, spread, factorize))
+
+    def apply_recipe(
+        self, model: nn.Module, task: Task, recipe: Recipe, statistics: Mapping[str, Tensor]
+    ) -> Generator[Progress, None, Compressed]:
+        """Decompose the layers for their outputs, at the ranks of the recipe."""
+        factorize = _factorize(model, statistics)
+        return (yield from apply(model, task, self.name, recipe.layers, {}, factorize=factorize))
 
     def _useful(self, shape: LayerShape) -> list[int]:
         return [scheme for scheme in foldings(shape, self.schemes) if useful_subspaces(shape, scheme)]
@@ -105,6 +107,16 @@ class OutputAware:
             errors = self.error(lost)[1 : len(ranks) + 1]
             families.append(Family(1, errors, np.outer(ranks, sizes(first)), _member(scheme)))
         return families
+
+
+def _factorize(model: nn.Module, statistics: Mapping[str, Tensor]) -> Factorize:
+    shapes, _ = find_layers(model)
+
+    def factorize(name: str, layer: nn.Module, factorization: Factorization) -> nn.Module:
+        view = _View(finite_weight(model, name), shapes[name], name, statistics)
+        return view.factorized(layer, factorization)
+
+    return factorize
 
 
 class _View:

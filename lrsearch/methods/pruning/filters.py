@@ -55,12 +55,7 @@ class Filters(ABC):
             BudgetUnreachableError: the budget is smaller than one channel everywhere would keep.
             LrsearchError: there is no example input, the network cannot be traced, or a weight is not finite.
         """
-        if task.example_input is None:
-            raise LrsearchError(
-                f"{self.name} needs an example input (or data) to trace the network with, got none"
-                if "flops" not in hyperparameters.budget.fractions
-                else "budget.flops needs an example input (or data) to count FLOPs with, got none"
-            )
+        self._check_input(task, *hyperparameters.budget.fractions)
         layers, dense = find_layers(model, task.example_input)
         for name in layers:
             finite_weight(model, name)
@@ -76,6 +71,30 @@ class Filters(ABC):
         network = pruning.network(counts)
         yield Progress(_HALVINGS + 1, _HALVINGS + 1)
         return Compressed(network, self._recipe(model, network, task, dense | pruning.fixed(layers)))
+
+    def apply_recipe(
+        self, model: nn.Module, task: Task, recipe: Recipe, statistics: Mapping[str, Tensor]
+    ) -> Generator[Progress, None, Compressed]:
+        """Leave as many filters as the recipe says, those that matter most in ``model``.
+
+        Raises:
+            LrsearchError: there is no example input, or the network cannot have as many channels as the recipe says.
+        """
+        self._check_input(task, "params")
+        pruning = _Pruning(self, model, task, Budget(params=1.0), statistics)
+        network = pruning.network(pruning.recorded(recipe))
+        yield Progress(1, 1)
+        if smaller_layers(model, network) != {n: each for n, each in recipe.layers.items() if each.kind == "pruned"}:
+            raise LrsearchError("the recipe does not fit the network: other channels go together in it")
+        return Compressed(network, recipe.model_copy(update={"architecture": task.architecture}))
+
+    def _check_input(self, task: Task, *resources: str) -> None:
+        if task.example_input is None:
+            raise LrsearchError(
+                f"{self.name} needs an example input (or data) to trace the network with, got none"
+                if "flops" not in resources
+                else "budget.flops needs an example input (or data) to count FLOPs with, got none"
+            )
 
     def _recipe(self, model: nn.Module, network: nn.Module, task: Task, dense: Mapping[str, str]) -> Recipe:
         smaller = smaller_layers(model, network)
@@ -113,6 +132,14 @@ class _Pruning:
         """What is left of each group at a size, at least what cannot be removed."""
         pairs = zip(self._scores, self._removable, strict=True)
         return [max(self._method.left(scores, size), len(scores) - len(removable)) for scores, removable in pairs]
+
+    def recorded(self, recipe: Recipe) -> list[int]:
+        """What a recipe leaves of each group."""
+        layers = [recipe.layers.get(each.root) for each in self._coupled]
+        return [
+            layer.ranks[-1] // each.together if layer and layer.kind == "pruned" else each.units
+            for layer, each in zip(layers, self._coupled, strict=True)
+        ]
 
     def network(self, counts: Sequence[int]) -> nn.Module:
         removed = {
