@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from lrsearch.errors import LrsearchError
+from lrsearch.models.attention import separate_projections
 from lrsearch.models.cifar_resnet import CIFAR_RESNETS
 from lrsearch.models.cifar_vgg import vgg16_cifar
 from lrsearch.models.densenet import densenet22
 from lrsearch.models.digits import digits_mlp, digits_resnet
 from lrsearch.models.lenet import lenet5
 from lrsearch.models.mnist_mlp import mnist_mlp
+from lrsearch.models.outputs import OneOutput
+from lrsearch.models.packages import package_builder
 from lrsearch.models.weights import load_weights
 from lrsearch.models.wide_resnet import wrn16_8, wrn28_10
 from lrsearch.names import call_with, import_callable, unknown_name
@@ -46,16 +49,23 @@ _WITHOUT_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
 def model_names() -> list[str]:
-    """The networks known by name: those written here first, then torchvision's classifiers."""
-    import torchvision
+    """The networks known by name: those written here first, then torchvision's classifiers and segmenters."""
+    return [*_BUILDERS, *_torchvision_names("classification"), *_torchvision_names("segmentation")]
 
-    return [*_BUILDERS, *torchvision.models.list_models(module=torchvision.models)]
+
+def _torchvision_names(task: Literal["classification", "segmentation"]) -> list[str]:
+    from torchvision import models
+
+    module = models if task == "classification" else models.segmentation
+    return list(models.list_models(module=module))
 
 
 def input_shape(name: str) -> tuple[int, ...] | None:
     """The shape of one input (channels, height, width) of a network known by name, as its authors train it."""
     if name in _INPUT_SHAPES:
         return _INPUT_SHAPES[name]
+    if name in _torchvision_names("segmentation"):
+        return (3, 513, 513)
     return (3, 224, 224) if name in model_names() else None
 
 
@@ -66,16 +76,17 @@ def build_model(config: Mapping[str, Any]) -> nn.Module:
 
     Args:
         config: ``name``, the arguments of that network, and optionally ``weights``, the path of a file of
-            weights (see ``load_weights``). A name with a colon is an import path ``package.module:callable``.
+            weights (see ``load_weights``). Networks of packages are named ``timm:NAME`` and ``hf:FOLDER`` (a
+            local one); any other name with a colon is an import path ``package.module:callable``.
 
     Raises:
         LrsearchError: the name is unknown, an argument is refused, or the weights do not fit.
     """
     arguments = dict(config)
     name = arguments.pop("name", None)
-    weights = arguments.pop("weights", None)
     if not isinstance(name, str):
         raise LrsearchError(f"model.name is {name!r}, expected the name of a network, such as digits_resnet")
+    weights = None if name.startswith("hf:") else arguments.pop("weights", None)  # a package that reads its own
     builder = _find_builder(name)
     model = call_with(builder, arguments, key="model", name=name)
     if not isinstance(model, nn.Module):
@@ -88,12 +99,26 @@ def build_model(config: Mapping[str, Any]) -> nn.Module:
 def _find_builder(name: str) -> Callable[..., Any]:
     if name in _BUILDERS:
         return _BUILDERS[name]
+    if builder := package_builder(name):
+        return builder
     if ":" in name:
         return import_callable("model.name", name)
-    import torchvision
+    if name in _torchvision_names("segmentation"):
+        return partial(_torchvision_segmenter, name)
+    if name in _torchvision_names("classification"):
+        return partial(_torchvision_classifier, name)
+    raise unknown_name("model.name", name, model_names())
 
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise unknown_name("model.name", name, model_names())
-    if name in _WITHOUT_AUXILIARY_HEADS:
-        return partial(torchvision.models.get_model, name, weights=None, aux_logits=False, init_weights=True)
-    return partial(torchvision.models.get_model, name, weights=None)
+
+def _torchvision_classifier(architecture: str, **arguments: Any) -> nn.Module:
+    from torchvision.models import get_model
+
+    if architecture in _WITHOUT_AUXILIARY_HEADS:
+        arguments = {"aux_logits": False, "init_weights": True} | arguments
+    return separate_projections(get_model(architecture, weights=None, **arguments))
+
+
+def _torchvision_segmenter(architecture: str, **arguments: Any) -> nn.Module:
+    from torchvision.models import get_model
+
+    return OneOutput(get_model(architecture, weights=None, weights_backbone=None, **arguments), "out")

@@ -14,21 +14,27 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lrsearch.errors import LrsearchError
+from lrsearch.models.attention import unpack_projections
 
 _SHOWN_KEYS = 5
+_AUXILIARY_HEADS = frozenset({"aux_classifier", "aux1", "aux2", "AuxLogits"})
+"""Torchvision's: losses in the middle of a network, of which what is deployed has nothing."""
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a file of weights into ``model``, in place.
 
-    ``.safetensors`` files are read as such, any other as a torch file whose content, or its entry
-    ``state_dict``, is a state dict. A prefix that all its keys share and the model's do not (``module.``) is
-    dropped. Missing counters of batch norm are left alone: files older than them are common.
+    ``.safetensors`` files are read as such, any other as a torch file whose content, or its entry ``state_dict`` or
+    ``model``, is a state dict. A prefix that all its keys share and the model's do not (``module.``) is dropped, one
+    that the model's share and its do not is put in front. Auxiliary heads for training that the model lacks are left
+    out, and packed projections of attention are split up where the model has them separate. Missing counters of batch
+    norm are left alone: files older than them are common.
 
     Raises:
         LrsearchError: the file is missing or unreadable, or its keys or shapes are not the model's.
     """
-    state = _without_common_prefix(_read_state(path), model.state_dict())
+    state = _with_prefix_of(model.state_dict(), _without_common_prefix(_read_state(path), model.state_dict()))
+    state = unpack_projections(_without_auxiliary_heads(state, model.state_dict()), model)
     problems = _mismatches(state, model.state_dict())
     if problems:
         raise LrsearchError(f"weights {path} do not fit the model: {'; '.join(problems)}")
@@ -59,8 +65,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise LrsearchError(
             f"weights {path} is corrupt or holds more than tensors and plain data ({reason})"
         ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    for entry in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(entry), Mapping):
+            content = content[entry]
     return _checked(content, path)
 
 
@@ -82,6 +89,18 @@ def _without_common_prefix(state: dict[str, Tensor], expected: Mapping[str, Tens
             break
         state = {key.removeprefix(prefix): value for key, value in state.items()}
     return state
+
+
+def _with_prefix_of(expected: Mapping[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    prefix = next(iter(expected), "").partition(".")[0] + "."
+    if not all(key.startswith(prefix) for key in expected) or any(key.startswith(prefix) for key in state):
+        return state
+    return {prefix + key: value for key, value in state.items()}
+
+
+def _without_auxiliary_heads(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    known = {part for key in expected for part in key.split(".")}
+    return {key: value for key, value in state.items() if not _AUXILIARY_HEADS & set(key.split(".")) - known}
 
 
 def _mismatches(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from lrsearch.measure.cost import count_cost
@@ -29,15 +30,6 @@ def parameters(model: nn.Module) -> int:
         # Li et al. 2017, table 1; Han et al. 2015, table 1.
         ("vgg16_cifar", "15"),
         ("lenet5", "0.431"),
-        # The networks of ImageNet, in torchvision's table of weights.
-        ("resnet18", "11.7"),
-        ("resnet34", "21.8"),
-        ("resnet50", "25.6"),
-        ("resnet101", "44.5"),
-        ("resnet152", "60.2"),
-        ("alexnet", "61.1"),
-        ("mobilenet_v2", "3.5"),
-        ("vit_b_16", "86.6"),
     ],
 )
 def test_parameters_are_those_published(name: str, millions: str) -> None:
@@ -64,6 +56,25 @@ def test_multiply_adds_are_those_published(name: str, multiply_adds: float) -> N
     assert shape is not None
     flops = count_cost(build_model({"name": name}), torch.zeros(1, *shape)).flops
     assert flops is not None and flops / 2 == pytest.approx(multiply_adds, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        *((name, 224) for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
+        *((name, 224) for name in ("alexnet", "vgg16", "mobilenet_v2", "vit_b_16")),
+        ("deeplabv3_resnet50", 520),
+    ],
+)
+def test_torchvisions_networks_have_the_sizes_of_its_table(name: str, size: int) -> None:
+    """Networks of ImageNet and of VOC; the table counts the segmenters with their auxiliary head."""
+    segments = size == 520
+    table = torchvision.models.get_model_weights(name).DEFAULT.meta
+    with torch.device("meta"):
+        model = build_model({"name": name, **({"aux_loss": True} if segments else {})})
+        cost = count_cost(model, torch.zeros(1, 3, size, size))
+    assert cost.params == table["num_params"]
+    assert cost.flops is not None and f"{cost.flops / 2e9:.3f}" == f"{table['_ops']:.3f}"
 
 
 @pytest.mark.parametrize(

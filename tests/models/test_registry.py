@@ -45,8 +45,15 @@ def test_the_global_seed_decides_the_initial_weights() -> None:
 
 
 def test_names_hold_the_own_networks_and_torchvisions_classifiers() -> None:
-    assert {"digits_resnet", "digits_mlp", "resnet20", "resnet50", "vit_b_16"} <= set(model_names())
+    known = {"digits_resnet", "digits_mlp", "resnet20", "resnet50", "vit_b_16", "deeplabv3_resnet50"}
+    assert known <= set(model_names())
     assert "raft_large" not in model_names()
+
+
+def test_a_segmenter_maps_a_batch_to_logits_of_every_pixel() -> None:
+    model = build_model({"name": "deeplabv3_resnet50", "num_classes": 4})
+    assert model(torch.randn(1, 3, 33, 40)).shape == (1, 4, 33, 40)
+    assert model.train()(torch.randn(2, 3, 33, 40)).shape == (2, 4, 33, 40)
 
 
 def test_a_users_network_comes_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 from torch import nn
 
@@ -98,6 +99,19 @@ def test_a_file_without_a_state_dict_is_refused(content: object, tmp_path: Path)
     torch.save(content, tmp_path / "weights.pt")
     with pytest.raises(LrsearchError, match="state dict"):
         load_weights(network(2), tmp_path / "weights.pt")
+
+
+def test_published_weights_of_a_segmenter_load_without_its_auxiliary_head(tmp_path: Path) -> None:
+    published = torchvision.models.get_model(
+        "lraspp_mobilenet_v3_large", weights=None, weights_backbone=None, num_classes=3
+    )
+    state = published.state_dict() | {"aux_classifier.0.weight": torch.zeros(2)}
+    torch.save({"model": state, "epoch": 29}, tmp_path / "weights.pt")
+    model = build_model(
+        {"name": "lraspp_mobilenet_v3_large", "num_classes": 3, "weights": str(tmp_path / "weights.pt")}
+    )
+    inputs = torch.randn(1, 3, 32, 32)
+    assert torch.equal(model(inputs), published.eval()(inputs)["out"])
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the public checkpoints")
