@@ -120,11 +120,12 @@ class Method(Protocol):
     Hyperparameters: ClassVar[type[Hyperparameters]]
 
     def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
-        """What every trial of this dense network shares (singular values, say), as named tensors.
+        """What every trial of this dense network shares (singular values, say), as named tensors; by default nothing.
 
-        Independent of hyperparameters; empty where there is nothing to share. It is computed once per sweep,
-        kept as safetensors and handed back to ``compress``.
+        Independent of hyperparameters. It is computed once per sweep, kept as safetensors and handed back to
+        ``compress``.
         """
+        return {}
 
     def compress(
         self, model: nn.Module, task: Task, hyperparameters: Any, statistics: Mapping[str, Tensor]

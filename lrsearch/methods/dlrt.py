@@ -52,7 +52,7 @@ class _Start:
     caps: Caps | None
 
 
-class Dlrt:
+class Dlrt(base.Method):
     """The method ``dlrt``.
 
     Metrics: ``train_cr_p``, the reduction in percent of what a training step holds of the weights, 2 r (n + m) + 4 r^2
@@ -62,10 +62,6 @@ class Dlrt:
     """
 
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = DlrtHyperparameters
-
-    def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
-        """Nothing: training sees other weights at every step."""
-        return {}
 
     def compress(
         self, model: nn.Module, task: Task, hyperparameters: DlrtHyperparameters, statistics: Mapping[str, Tensor]

@@ -77,14 +77,10 @@ class ReneHyperparameters(base.Hyperparameters):
     """Weight (lambda, eq. 11) of the distance to the dense layers' weights and outputs in the loss of retraining."""
 
 
-class Rene:
+class Rene(base.Method):
     """The method ``rene``."""
 
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = ReneHyperparameters
-
-    def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
-        """Nothing: what a stage decomposes depends on the one before."""
-        return {}
 
     def compress(
         self, model: nn.Module, task: Task, hyperparameters: ReneHyperparameters, statistics: Mapping[str, Tensor]

@@ -74,14 +74,10 @@ class TuckerHyperparameters(base.Hyperparameters):
         return self
 
 
-class Tucker:
+class Tucker(base.Method):
     """The method ``tucker``."""
 
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = TuckerHyperparameters
-
-    def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
-        """Nothing: ranks follow from shapes."""
-        return {}
 
     def compress(
         self, model: nn.Module, task: Task, hyperparameters: TuckerHyperparameters, statistics: Mapping[str, Tensor]

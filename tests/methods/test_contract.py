@@ -18,10 +18,10 @@ from lrsearch.factorize import LayerShape, find_layers, layer_cost, restructure
 from lrsearch.factorize.stages import max_rank, max_tucker_ranks
 from lrsearch.measure.cost import count_cost
 from lrsearch.methods import load_method, method_names, parse_hyperparameters
-from lrsearch.methods.base import Search, Task
+from lrsearch.methods.base import Retrains, Search, Task
 from lrsearch.models import build_model
 from lrsearch.recipe import Factorization, Recipe
-from tests.methods.zoo import collect, compress, images, labelled, make_task, parsed, steps, zoo
+from tests.methods.zoo import VARIANTS, Variant, collect, compress, images, labelled, make_task, parsed, steps, zoo
 
 DENSE = Factorization(kind="dense")
 PRUNING = ("ft", "pfp")
@@ -30,7 +30,14 @@ UNTRAINED = {"dlrt": {"adaptive_epochs": 0, "fine_tuning_epochs": 0}}
 """What keeps a method that trains from training, so that weights are only decomposed."""
 BUDGETS = [{"params": 0.8}, {"params": 0.6}, {"flops": 0.8}, {"flops": 0.6}]
 
-pytestmark = pytest.mark.parametrize("method", method_names())
+pytestmark = pytest.mark.parametrize(
+    "method", [*method_names(), *VARIANTS], ids=lambda method: getattr(method, "label", None)
+)
+
+
+def narrows(method: str) -> bool:
+    """Whether layers lose channels, not ranks."""
+    return method in PRUNING or (isinstance(method, Variant) and "merge" in method.settings)
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
@@ -64,11 +71,12 @@ def cost(shape: LayerShape, factorization: Factorization, resource: str) -> int:
 
 
 def raised(shape: LayerShape, factorization: Factorization) -> Factorization:
-    """The factorization one rank higher, or the dense layer where that is no longer smaller."""
+    """The factorization one rank higher in each branch, or the dense layer where that is no longer smaller."""
     limits: tuple[int, ...] = max_tucker_ranks(shape)
     if factorization.kind in ("svd", "messi"):
         limits = (max_rank(shape, factorization.scheme, factorization.groups),) * factorization.groups
-    ranks = tuple(min(rank + 1, limit) for rank, limit in zip(factorization.ranks, limits, strict=True))
+    step = factorization.groups if factorization.kind == "tucker2" else 1
+    ranks = tuple(min(rank + step, limit) for rank, limit in zip(factorization.ranks, limits, strict=True))
     higher = factorization.model_copy(update={"ranks": ranks})
     smaller = ranks != factorization.ranks and is_smaller(shape, higher)
     return higher if smaller else DENSE
@@ -99,8 +107,8 @@ def test_a_budget_in_flops_needs_an_input(method: str) -> None:
 
 @pytest.mark.parametrize("values", [{}, {"budget": {"params": 0.6}}, {"budget": {"flops": 0.6}}], ids=str)
 def test_weights_of_low_rank_are_compressed_without_loss(method: str, values: dict[str, Any]) -> None:
-    if method in PRUNING:
-        pytest.skip("filters of low rank are not fewer")
+    if narrows(method):
+        pytest.skip("weights of low rank do not make channels superfluous")
     model = zoo(low_rank=True)
     compressed = compress(method, {**UNTRAINED.get(method, {}), **values}, model)
     assert any(factorization.kind != "dense" for factorization in compressed.recipe.layers.values())
@@ -181,7 +189,7 @@ def test_every_layer_is_smaller_or_dense_for_a_reason(method: str, values: dict[
         else:
             assert is_smaller(shapes[name], factorization), name
     assert recipe.layers["unused"].kind == "dense" if example else True
-    if method in PRUNING:
+    if narrows(method):
         return
     assert recipe.layers["tiny"].reason == "no factorization makes it smaller"
     # Of the foldings, only those that separate the kernel make a depthwise layer smaller.
@@ -228,6 +236,16 @@ def test_statistics_are_plain_tensors_that_a_file_can_keep(method: str, tmp_path
     kept = load_file(tmp_path / "statistics.safetensors")
     _, compressed = collect(chosen.compress(model, task, parsed(method, {}), kept))
     assert compressed.recipe == compress(method, {}).recipe
+
+
+def test_what_retraining_fixes_are_some_weights_of_the_network(method: str) -> None:
+    chosen = load_method(method)
+    if not isinstance(chosen, Retrains):
+        pytest.skip("it is retrained like any other network")
+    compressed = compress(method, {})
+    retraining = chosen.retraining(compressed, zoo(), parsed(method, {}))
+    weights = {name for name, _ in compressed.model.named_parameters()}
+    assert all(set(retraining.frozen(epoch)) < weights for epoch in (1, 2))
 
 
 @pytest.mark.parametrize("end", [min, max])

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
@@ -12,6 +13,31 @@ from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Hyperparameters, Progress, Task
 
 WIDTH = 12
+
+
+class Variant(str):
+    """The name of a method that is tested with other hyperparameters than its defaults."""
+
+    __slots__ = ("settings",)
+
+    def __new__(cls, method: str, **settings: Any) -> "Variant":
+        variant = super().__new__(cls, method)
+        variant.settings = settings
+        return variant
+
+    @property
+    def label(self) -> str:
+        """Names a test."""
+        return "-".join([self, *(f"{name}={value}" for name, value in self.settings.items())])
+
+
+VARIANTS = (
+    Variant("tucker", branches=2),
+    Variant("tucker", branches=4),
+    Variant("tucker", freeze="published"),
+    Variant("tucker", freeze="sequential"),
+    Variant("tucker", merge=True),
+)
 BRIEF: dict[str, dict[str, Any]] = {"rene": {"steps": 2, "warm_up": 1}}
 """Settings of methods that train, whose results hold whatever these tests ask for however short the training is."""
 
@@ -27,6 +53,7 @@ class Zoo(nn.Module):
         self.grouped = nn.Conv2d(WIDTH, 2 * WIDTH, 3, padding=1, groups=2)
         self.point = nn.Conv2d(2 * WIDTH, WIDTH, 1)
         self.strided = nn.Conv2d(WIDTH, WIDTH, 3, stride=2, padding=1)
+        self.norms = nn.ModuleList([nn.BatchNorm2d(WIDTH), nn.BatchNorm2d(WIDTH)])
         self.dilated = nn.Conv2d(WIDTH, WIDTH, 3, padding=2, dilation=2)
         self.reflecting = nn.Conv2d(WIDTH, WIDTH, (3, 5), padding=(1, 2), padding_mode="reflect")
         self.same = nn.Conv2d(WIDTH, WIDTH, (2, 3), padding="same", padding_mode="circular")
@@ -39,8 +66,9 @@ class Zoo(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.norm(self.stem(x)))
-        x = self.point(torch.relu(self.grouped(self.depthwise(x))))
-        x = self.same(self.reflecting(torch.relu(self.dilated(self.strided(x)))))
+        x = self.same(self.reflecting(torch.relu(self.strided(x))))
+        x = torch.relu(self.norms[0](self.point(torch.relu(self.grouped(self.depthwise(x))))))
+        x = torch.relu(self.norms[1](self.dilated(x)))
         x = self.tiny(torch.relu(self.strided_point(x))).flatten(1)
         logits: Tensor = self.head(torch.relu(self.hidden(x)))
         return logits
@@ -97,7 +125,10 @@ def steps(
 
 
 def parsed(method: str, values: Mapping[str, Any]) -> Hyperparameters:
-    return parse_hyperparameters(method, {**BRIEF.get(method, {}), **values})
+    settings = method.settings if isinstance(method, Variant) else {}
+    if settings.get("merge") and "budget" in values:
+        pytest.skip("merging is told how narrow by alpha alone")
+    return parse_hyperparameters(method, {**BRIEF.get(method, {}), **settings, **values})
 
 
 def collect(running: Generator[Progress, None, Compressed]) -> tuple[list[Progress], Compressed]:

@@ -28,15 +28,11 @@ _HALVINGS = 20
 _FIXED = "none of its channels can be removed"
 
 
-class Filters(ABC):
+class Filters(base.Method, ABC):
     """Removes filters, and with them the channels that other layers would read."""
 
     name: ClassVar[str]
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = BudgetHyperparameters
-
-    def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
-        """Nothing, unless the method looks at data."""
-        return {}
 
     @abstractmethod
     def scores(self, model: nn.Module, coupled: Coupled, statistics: Mapping[str, Tensor]) -> Tensor:
