@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,6 @@ class Workplace:
     device: str = "cpu"
     threads: int = 1
     deployment: Deployment = field(default_factory=Deployment)
-    reference: Deployment | None = None
-    """How the dense network is deployed whose throughput others are told relative to; None for in the same way."""
     seconds: float = 1.0
     compares_speed: bool = True
     """Whether speeds decide something, and so must all be of one kind of device."""
@@ -67,6 +65,8 @@ class DenseSpec:
     train: dict[str, Any]
     seed: int
     workplace: Workplace
+    deployments: tuple[Deployment, ...] = ()
+    """Those that are searched, of which the dense network's own is the fastest; none for that of the workplace."""
 
     def key(self) -> str:
         """A name for the network: the same for the same model, weights file, data, training and seed."""
@@ -133,30 +133,47 @@ def _measure(model: nn.Module, splits: Splits, spec: DenseSpec, gate: DeviceGate
     )
     example = splits.example_input().to(device)
     cost = count_cost(model, example)
-    throughput = compare_throughput(model, model, example, spec.workplace, gate)
+    deployment, throughput = _fastest(model, example, spec, gate)
     return DenseRecord(
         params=cost.params,
         flops=cost.flops or 0,
         accuracy=accuracy,
         test_accuracy=test_accuracy,
-        throughput=throughput.dense_images_per_second,
+        throughput=throughput,
         seconds=seconds,
         device=device_kind(device),
+        deployment=asdict(deployment),
     )
 
 
+def _fastest(model: nn.Module, example: Tensor, spec: DenseSpec, gate: DeviceGate) -> tuple[Deployment, float]:
+    """The deployment that suits a network best, and its images per second there."""
+    first, *others = spec.deployments or (spec.workplace.deployment,)
+    found = {
+        each: compare_throughput(model, model, example, replace(spec.workplace, deployment=each), gate, first)
+        for each in (first, *others)
+    }
+    best = max(found, key=lambda each: found[each].reference_speedup)
+    return best, found[best].images_per_second
+
+
 def compare_throughput(
-    model: nn.Module, dense: nn.Module, example: Tensor, workplace: Workplace, gate: DeviceGate
+    model: nn.Module,
+    dense: nn.Module,
+    example: Tensor,
+    workplace: Workplace,
+    gate: DeviceGate,
+    other: Deployment | None = None,
 ) -> Throughput:
     """Measure a network beside the dense one, both as deployed, alone on the device.
 
-    Where the reference is deployed otherwise the dense network takes part as it is there too.
+    With another deployment the dense network takes part as it is there too, as the reference.
     """
     deployment = workplace.deployment
     networks, inputs = (deployment.network(model), deployment.network(dense)), deployment.batch(example)
     reference = None
-    if workplace.reference is not None and workplace.reference != deployment:
-        reference = workplace.reference.network(dense), workplace.reference.batch(example)
+    if other not in (None, deployment):
+        reference = other.network(dense), other.batch(example)
     with gate.measurement():
         return measure_throughput(*networks, inputs, seconds=workplace.seconds, reference=reference)
 

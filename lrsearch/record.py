@@ -42,9 +42,10 @@ class TrialRecord:
     """A trial as tables, JSON output and MLflow show it.
 
     ``accuracy`` and ``accuracy_drop`` are of the validation split, in percent and percentage points;
-    ``test_accuracy`` is known for members of the front of a sweep that ended. ``throughput`` (images/s) is
-    ``speedup``, measured beside the dense network in the same run, times the sweep's dense throughput, so that
-    trials measured at different moments compare.
+    ``test_accuracy`` is known for members of the front of a sweep that ended. ``speedup`` is measured beside the dense
+    network in the same run, both deployed alike. ``throughput`` (images/s) is the ratio to the dense network deployed
+    as suits that best, from the same run too, times the sweep's dense throughput, so that trials measured at
+    different moments compare.
     """
 
     number: int
@@ -89,3 +90,5 @@ class DenseRecord:
     seconds: float = 0.0
     device: str = ""
     """The kind of device it was measured on, which all trials of its sweep are to be measured on."""
+    deployment: dict[str, Any] = field(default_factory=dict)
+    """The settings under which it is fastest, of those that the sweep searches: ``throughput`` is measured there."""

@@ -140,7 +140,6 @@ class Space(BaseModel):
             device="cuda" if self.resources.gpus else "cpu",
             threads=self.resources.threads,
             deployment=self.measure.deployment(settings),
-            reference=self.measure.deployment(),
             seconds=self.measure.seconds,
             compares_speed=self.compares_speed,
         )

@@ -21,6 +21,7 @@ from lrsearch.files import only_process, read_json, replacing, write_json
 from lrsearch.front import broken_bound
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import Cost, count_cost
+from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.training_speed import measure_training
 from lrsearch.methods.base import Compressed
@@ -117,8 +118,9 @@ def _measured(
         **{key: value for key, value in sizes.items() if value is not None},
     }
     if _infeasible(spec, metrics) is None:
+        best = Deployment(**record.deployment) if record.deployment else None
         torch.set_num_threads(spec.workplace.threads)
-        throughput = compare_throughput(model, dense, example, spec.workplace, gate)
+        throughput = compare_throughput(model, dense, example, spec.workplace, gate, best)
         torch.set_num_threads(spec.threads or spec.workplace.threads)
         validation = splits.batches("validation", EVALUATION_BATCH)
         accuracy = evaluate(model, validation, torch.device(spec.workplace.device), gate)
@@ -126,6 +128,7 @@ def _measured(
             **_training_speed(pipeline, compressed, dense),
             "speedup": throughput.speedup,
             "speedup_spread": throughput.spread,
+            "speedup_best": throughput.reference_speedup,
             "throughput": throughput.reference_speedup * record.throughput,
             "slower_than_dense": float(metrics.get("cr_f", 0) > 0 and throughput.speedup <= 1),
             "accuracy": accuracy,

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,11 @@ import torch
 
 import lrsearch
 from lrsearch import rebuild
-from lrsearch.dense import DenseSpec, Workplace, load_dense_model, prepare_dense
+from lrsearch.dense import DenseSpec, Workplace, load_dense_model, load_dense_record, prepare_dense
 from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedError
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.deployment import Deployment
+from lrsearch.measure.throughput import Throughput
 from lrsearch.methods.alds import Alds
 from lrsearch.models import build_model
 from lrsearch.outcome import failure_reason, read_result
@@ -418,10 +419,27 @@ def test_times_of_layers_are_measured_once_for_all_trials_and_predictions_stand_
     assert again["predicted_speedup"] == first["predicted_speedup"]
 
 
+def test_the_dense_network_is_deployed_as_suits_it_best(dense_folder, tmp_path, monkeypatch):
+    speeds = {Deployment(4): 100.0, Deployment(16): 300.0, Deployment(64): 200.0}
+
+    def compare(model, dense, example, workplace, gate, other):
+        speed = speeds[workplace.deployment]
+        return Throughput(speed, speed, speedup=1.0, spread=0.0, reference_speedup=speed / speeds[other])
+
+    monkeypatch.setattr("lrsearch.dense.compare_throughput", compare)
+    trained = {**MODEL, "weights": str(dense_folder / "weights.safetensors")}
+    list(prepare_dense(DenseSpec(trained, DATA, {}, 0, HERE, tuple(speeds)), tmp_path / "dense"))
+    record = load_dense_record(tmp_path / "dense")
+    assert record.deployment == asdict(Deployment(16)) and record.throughput == 300
+
+
 def test_a_network_is_measured_as_it_is_deployed(spec, tmp_path):
     deployed = Deployment(batch_size=4, dtype="bfloat16", channels_last=True, fold_batch_norm=True)
-    there = replace(HERE, deployment=deployed, reference=HERE.deployment)
+    there = replace(HERE, deployment=deployed)
     once = replace(spec, workplace=there, retrain=TrainingConfig(epochs=0).model_dump(mode="json"))
     metrics = list(run_trial(once, tmp_path / "trial"))[-1].metrics
-    assert metrics["speedup"] > 0 and metrics["throughput"] > 0
+    dense = load_dense_record(Path(spec.dense_folder))
+    assert dense.deployment == asdict(HERE.deployment)
+    assert metrics["speedup"] != metrics["speedup_best"] > 0
+    assert metrics["throughput"] == pytest.approx(metrics["speedup_best"] * dense.throughput)
     assert all(value.dtype == torch.float32 for value in weights(tmp_path / "trial").values() if value.dim() > 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from itertools import product
 from typing import Annotated, Any
 
 from pydantic import (
@@ -24,7 +25,8 @@ from lrsearch.measure.deployment import Deployment, Precision
 class MeasureConfig(BaseModel):
     """How throughput is measured: networks run as they are deployed, each setting a value or a choice to search.
 
-    A trial compares its network with the dense one under the settings that it drew.
+    A trial compares its network with the dense one under the settings that it drew, and with the dense one under those
+    that suit it best.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -46,8 +48,14 @@ class MeasureConfig(BaseModel):
 
     @property
     def choices(self) -> dict[str, Choice]:
-        """The settings that are searched; their first values are those of the sweep's reference."""
+        """The settings that are searched."""
         return self._choices
+
+    @property
+    def deployments(self) -> tuple[Deployment, ...]:
+        """Every way of deploying a network that a trial may draw, the settings' first values first."""
+        drawn = product(*(choice.values for choice in self._choices.values()))
+        return tuple(self.deployment(dict(zip(self._choices, values, strict=True))) for values in drawn)
 
     def deployment(self, settings: Mapping[str, Any] | None = None) -> Deployment:
         """How a network is deployed, with what a trial drew of the choices."""

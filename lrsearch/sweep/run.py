@@ -115,6 +115,7 @@ def prepared_dense(space: Space, store: SweepStore, observers: Sequence[SweepObs
         train=space.train.model_dump(mode="json"),
         seed=space.search.seed,
         workplace=space.workplace(),
+        deployments=space.measure.deployments,
     )
     folder = store.cache / f"dense-{spec.key()}"
 

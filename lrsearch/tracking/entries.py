@@ -113,7 +113,7 @@ def result_metrics(record: TrialRecord) -> dict[str, float]:
 
 def dense_metrics(dense: DenseRecord) -> dict[str, float]:
     """The dense network's figures as metrics of the parent run."""
-    return {f"dense/{name}": float(value) for name, value in vars(dense).items() if not isinstance(value, str)}
+    return {f"dense/{name}": float(value) for name, value in vars(dense).items() if isinstance(value, (int, float))}
 
 
 def result_tags(record: TrialRecord) -> dict[str, str]:

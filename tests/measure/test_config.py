@@ -17,12 +17,18 @@ SPACE = {
 }
 
 
-def test_settings_are_values_or_choices_of_which_the_first_is_the_reference() -> None:
+def test_settings_are_values_or_choices() -> None:
     space = parse_space(SPACE)
-    assert space.workplace().deployment == space.workplace().reference == Deployment(8)
+    assert space.workplace().deployment == Deployment(8)
     drawn = space.workplace({"dtype": "bfloat16", "channels_last": True})
-    assert drawn.deployment == Deployment(8, "bfloat16", channels_last=True) and drawn.reference == Deployment(8)
+    assert drawn.deployment == Deployment(8, "bfloat16", channels_last=True)
     assert set(space.open_choices("svd")) == {"measure.dtype", "measure.channels_last"}
+
+
+def test_every_combination_of_choices_is_a_deployment() -> None:
+    wanted = [Deployment(8, dtype, channels_last=last) for dtype in ("float32", "bfloat16") for last in (False, True)]
+    assert list(parse_space(SPACE).measure.deployments) == wanted
+    assert MeasureConfig(batch_size=8).deployments == (Deployment(8),)
 
 
 def test_a_trial_draws_them_with_its_hyperparameters() -> None:

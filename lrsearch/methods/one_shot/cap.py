@@ -84,7 +84,8 @@ class Caps:
         measured = self.timed.measured_fraction(chosen)
         if measured <= cap.fraction:
             return None
-        tighter = replace(cap, excess=cap.excess * measured / cap.fraction)
+        promised = 1 / self.timed.predicted_speedup(chosen)
+        tighter = replace(cap, excess=max(measured / promised, cap.excess * measured / cap.fraction))
         return replace(self, caps=tuple(tighter if each is cap else each for each in self.caps))
 
     def allocate(
