@@ -38,7 +38,7 @@ class RungsConfig(BaseModel):
 class SearchConfig(BaseModel):
     """How the space is explored."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     trials: Annotated[int, Field(ge=1)] = 24
     """How many trials the sweep holds in the end, failed ones included."""
@@ -55,7 +55,7 @@ class SearchConfig(BaseModel):
 class MethodResources(BaseModel):
     """What a trial of one method occupies, where it differs from the others."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     cpus: Annotated[float, Field(gt=0)] | None = None
     gpus: Annotated[float, Field(ge=0)] | None = None
@@ -65,7 +65,7 @@ class MethodResources(BaseModel):
 class ResourcesConfig(BaseModel):
     """What one trial occupies while it runs; Ray starts as many side by side as fit."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     cpus: Annotated[float, Field(gt=0)] = 1
     """CPU cores; also the number of threads that PyTorch uses (rounded down, at least one). Throughput is always

@@ -37,7 +37,7 @@ Draw = Callable[[str, Distribution], Any]
 class Space(BaseModel):
     """A validated search space. Build one with ``load_space`` or ``parse_space``."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     model: dict[str, Any]
     """``name`` (a known name or ``package.module:callable``), its arguments, and ``weights``, a file, if trained."""
@@ -49,13 +49,17 @@ class Space(BaseModel):
     """Training after compression: overrides of ``train``. Without ``lr`` or ``schedule`` of its own it runs the
     last epochs of the dense schedule (learning-rate rewinding, ALDS supplement B.5). ``rounds`` repeats both."""
     objectives: dict[str, Literal["max", "min"]] = {"accuracy": "max", "flops": "min", "throughput": "max"}
+    """Metric -> ``max`` or ``min``: what the front is taken over."""
     constraints: dict[str, float] = {}
     """Metric -> bound: an upper bound for metrics to minimise, a lower bound for metrics to maximise."""
     methods: dict[str, dict[str, Any]]
     """Method -> hyperparameters, each a value or a distribution; ``{}`` searches the method's own choices."""
     search: SearchConfig = SearchConfig()
+    """How the space is explored."""
     resources: ResourcesConfig = ResourcesConfig()
+    """What one trial occupies while it runs."""
     measure: MeasureConfig = MeasureConfig()
+    """How networks are deployed where their throughput is measured."""
 
     @field_validator("model")
     @classmethod

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lrsearch.cli import networks, results, running
+from lrsearch.cli import environment, networks, results, running
 from lrsearch.errors import LrsearchError, hide_passwords
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for group in (running, results, networks):
+for group in (running, results, networks, environment):
     app.add_typer(group.verbs)
 
 

@@ -29,7 +29,7 @@ class MeasureConfig(BaseModel):
     that suit it best.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Images per forward pass."""

@@ -27,7 +27,7 @@ Resource: TypeAlias = Literal["params", "flops", "latency"]
 class Budget(BaseModel):
     """The fractions of the dense network's parameters, FLOPs and latency that the compressed network may keep."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     params: Annotated[float, Field(gt=0, le=1)] | None = None
     flops: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -60,7 +60,7 @@ class Search:
 class Hyperparameters(BaseModel):
     """The fields every method has; a method adds its own, with ``Search`` metadata where a search may vary them."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     budget: Annotated[Budget | None, Search({"params": Uniform(0.1, 0.8)})] = None
     """What the compressed network may keep; None where the method has another knob that sets its size."""
