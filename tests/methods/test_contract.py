@@ -35,9 +35,13 @@ pytestmark = pytest.mark.parametrize(
 )
 
 
+def merges(method: str) -> bool:
+    return isinstance(method, Variant) and "merge" in method.settings
+
+
 def narrows(method: str) -> bool:
     """Whether layers lose channels, not ranks."""
-    return method in PRUNING or (isinstance(method, Variant) and "merge" in method.settings)
+    return method in PRUNING or merges(method)
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
@@ -154,6 +158,10 @@ def test_recipe_and_weights_rebuild_the_network(method: str, values: dict[str, A
 @pytest.mark.parametrize("values", [{}, {"budget": {"params": 0.5}}], ids=str)
 def test_the_recipe_applied_to_the_same_weights_is_the_same_network(method: str, values: dict[str, Any]) -> None:
     compressed = compress(method, {**UNTRAINED.get(method, {}), **values})
+    if merges(method):
+        with pytest.raises(LrsearchError, match="how many channels layer 'point' keeps but not which"):
+            apply_recipe(compressed.recipe, zoo(), example_input=images())
+        return
     again = apply_recipe(compressed.recipe, zoo(), example_input=images())
     assert again.recipe == compressed.recipe
     x = images(3)
