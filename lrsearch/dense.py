@@ -129,7 +129,8 @@ def load_dense_model(model: dict[str, Any], folder: Path, device: torch.device) 
 def _measure(model: nn.Module, splits: Splits, spec: DenseSpec, gate: DeviceGate, seconds: float) -> DenseRecord:
     device = torch.device(spec.workplace.device)
     accuracy, test_accuracy = (
-        evaluate(model, splits.batches(split, EVALUATION_BATCH), device, gate) for split in ("validation", "test")
+        evaluate(model, splits.batches(split, EVALUATION_BATCH), device, gate, splits.score)["accuracy"]
+        for split in ("validation", "test")
     )
     example = splits.example_input().to(device)
     cost = count_cost(model, example)

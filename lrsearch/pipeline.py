@@ -125,7 +125,7 @@ class Pipeline:
             checkpoint=self.folder / CHECKPOINT,
             retraining=self.retraining(compressed, dense),
         ):
-            metrics = asdict(self._counted(epoch))
+            metrics = self._row(epoch)
             yield Report("retrain", metrics["epoch"], metrics.pop("epochs"), metrics)
         save_compressed(compressed.model.eval(), compressed.recipe, self.folder)
 
@@ -133,7 +133,7 @@ class Pipeline:
         """The epochs of this round that are finished, as plain data."""
         if self.config.epochs == 0:
             return []
-        return [asdict(self._counted(epoch)) for epoch in read_history(self.folder / CHECKPOINT)]
+        return [self._row(epoch) for epoch in read_history(self.folder / CHECKPOINT)]
 
     def _run(self, dense: nn.Module) -> Iterator[Report]:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -156,10 +156,13 @@ class Pipeline:
         part = replace(spec, hyperparameters=hyperparameters, seed=derived_seed(spec.seed, number))
         return replace(self, spec=part, folder=self.folder / ROUNDS / str(number), number=number)
 
-    def _counted(self, epoch: Epoch) -> Epoch:
+    def _row(self, epoch: Epoch) -> dict[str, Any]:
+        """An epoch as plain data, counted over all rounds."""
         each, rounds = self.config.epochs, self.config.rounds
         before = ((self.number or rounds) - 1) * each
-        return replace(epoch, epoch=before + epoch.epoch, epochs=rounds * each)
+        row = asdict(replace(epoch, epoch=before + epoch.epoch, epochs=rounds * each, scores={}))
+        del row["scores"]
+        return row | epoch.scores
 
     def _statistics(self, dense: nn.Module, task: Task) -> dict[str, Tensor]:
         """What the method's trials share; later rounds start from a network of their own and share nothing."""

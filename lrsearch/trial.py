@@ -82,8 +82,8 @@ def evaluate_test(spec: TrialSpec, folder: Path) -> float:
     torch.set_num_threads(spec.workplace.threads)
     device = torch.device(spec.workplace.device)
     model = rebuild(folder).to(device)
-    batches = _splits(json.dumps(spec.data)).batches("test", EVALUATION_BATCH)
-    accuracy = evaluate(model, batches, device, DeviceGate(spec.workplace.device))
+    splits, gate = _splits(json.dumps(spec.data)), DeviceGate(spec.workplace.device)
+    accuracy = evaluate(model, splits.batches("test", EVALUATION_BATCH), device, gate, splits.score)["accuracy"]
     write_json(folder / TESTED, {"test_accuracy": accuracy})
     return accuracy
 
@@ -123,7 +123,7 @@ def _measured(
         throughput = compare_throughput(model, dense, example, spec.workplace, gate, best)
         torch.set_num_threads(spec.threads or spec.workplace.threads)
         validation = splits.batches("validation", EVALUATION_BATCH)
-        accuracy = evaluate(model, validation, torch.device(spec.workplace.device), gate)
+        scores = evaluate(model, validation, torch.device(spec.workplace.device), gate, splits.score)
         metrics |= {
             **_training_speed(pipeline, compressed, dense),
             "speedup": throughput.speedup,
@@ -131,9 +131,9 @@ def _measured(
             "speedup_best": throughput.reference_speedup,
             "throughput": throughput.reference_speedup * record.throughput,
             "slower_than_dense": float(metrics.get("cr_f", 0) > 0 and throughput.speedup <= 1),
-            "accuracy": accuracy,
-            "accuracy_drop": record.accuracy - accuracy,
-            "compressed_accuracy": accuracy,
+            **scores,
+            "accuracy_drop": record.accuracy - scores["accuracy"],
+            "compressed_accuracy": scores["accuracy"],
         }
         if "predicted_speedup" in metrics:
             metrics["predicted_speedup_error"] = 100 * (metrics["predicted_speedup"] / throughput.speedup - 1)
@@ -168,7 +168,7 @@ def _result(
     metrics = dict(measured)
     if epochs:
         dense_accuracy = measured["accuracy"] + measured["accuracy_drop"]
-        metrics["accuracy"] = epochs[-1]["accuracy"]
+        metrics |= {name: epochs[-1][name] for name in splits.score(torch.zeros(0, 0))}
         metrics["accuracy_drop"] = dense_accuracy - metrics["accuracy"]
         metrics["seconds"] += sum(epoch["seconds"] for epoch in epochs)
     return {

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrsearch.compression import Compression, apply_recipe, compress, size_metrics
-from lrsearch.data import SplitName, load_data
+from lrsearch.data import SplitName, Splits, load_data
 from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput
 from lrsearch.errors import LrsearchError
 from lrsearch.export import ExportFormat, export_network
@@ -104,9 +104,8 @@ class _Bench:
         report = {**result.report, "dense_params": cost.params, "dense_flops": cost.flops, **more}
         report["input_shape"] = list(self.example.shape[1:]) if self.example is not None else None
         if self.splits is not None:
-            test, gate = self.splits.batches("test", EVALUATION_BATCH), DeviceGate(DEVICE)
-            report["dense_accuracy"] = evaluate(self.dense, test, DEVICE, gate)
-            report["accuracy"] = evaluate(result.model, test, DEVICE, gate)
+            report["dense_accuracy"] = _scores(self.dense, self.splits, "test")["accuracy"]
+            report |= _scores(result.model, self.splits, "test")
             report["accuracy_drop"] = report["dense_accuracy"] - report["accuracy"]
         try:
             result.save(folder)
@@ -153,14 +152,17 @@ def measure_network(
     }
 
 
-def evaluate_folder(folder: Path, data: Mapping[str, Any], split: SplitName) -> float:
-    """Accuracy in percent of the compressed network in a folder.
+def evaluate_folder(folder: Path, data: Mapping[str, Any], split: SplitName) -> dict[str, float]:
+    """Accuracy in percent of the compressed network in a folder, and what else the data's score tells.
 
     Raises:
         LrsearchError: the folder, the data or the split cannot be used.
     """
-    splits = load_data(data)
-    return evaluate(rebuild(folder), splits.batches(split, EVALUATION_BATCH), DEVICE, DeviceGate(DEVICE))
+    return _scores(rebuild(folder), load_data(data), split)
+
+
+def _scores(model: nn.Module, splits: Splits, split: SplitName) -> dict[str, float]:
+    return evaluate(model, splits.batches(split, EVALUATION_BATCH), DEVICE, DeviceGate(DEVICE), splits.score)
 
 
 def export_folder(folder: Path, out: Path, format: ExportFormat, input_shape: tuple[int, ...] | None = None) -> float:

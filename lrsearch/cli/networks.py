@@ -114,11 +114,12 @@ def evaluate(
     """Evaluate the accuracy of a compressed network."""
     from lrsearch.workbench import evaluate_folder
 
-    accuracy = evaluate_folder(folder, parse_named(data), split)
+    scores = evaluate_folder(folder, parse_named(data), split)
     if format == "json":
-        print_json({"accuracy": accuracy, "split": split})
+        print_json({**scores, "split": split})
     else:
-        print(f"accuracy on the {split} split: {accuracy:.2f} %")
+        for name, value in scores.items():
+            print(f"{name.replace('_', ' ')} on the {split} split: {value:.2f} %")
 
 
 @verbs.command(rich_help_panel=PANEL)

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sized
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from lrsearch.data.images import ImageFiles
-
 Augment = Callable[[Tensor, Generator], Tensor]
 """A random change of a batch of inputs, drawn from the generator."""
+
+
+@runtime_checkable
+class Augmentable(Protocol):
+    """A data set that augments its items one by one as it reads them."""
+
+    def augmented(self, seed: int) -> Dataset[Any]:
+        """The same items, augmented as ``seed`` decides."""
 
 
 class Batches:
@@ -68,7 +74,7 @@ class Batches:
         dataset = self._dataset
         if isinstance(dataset, TensorDataset):
             return (dataset[part] for part in parts)
-        if isinstance(dataset, ImageFiles) and self._seed is not None:
+        if isinstance(dataset, Augmentable) and self._seed is not None:
             dataset = dataset.augmented(seed)
         loader = DataLoader(
             dataset,

@@ -9,12 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsearch.data.images import ImageFiles, Normalization, ShiftAndFlip
+from lrsearch.data.images import IMAGENET, ImageFiles, Normalization, ShiftAndFlip
 from lrsearch.data.splits import HELD_OUT, Splits, stratified
 from lrsearch.errors import LrsearchError
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Files = list[tuple[str, int]]
 
@@ -23,8 +20,8 @@ def imagefolder(
     root: str,
     *,
     size: int | None = None,
-    mean: Sequence[float] = _IMAGENET_MEAN,
-    std: Sequence[float] = _IMAGENET_STD,
+    mean: Sequence[float] = IMAGENET.mean,
+    std: Sequence[float] = IMAGENET.std,
     seed: int = 0,
     num_workers: int = 0,
 ) -> Splits:
@@ -61,8 +58,7 @@ def imagenet(root: str, size: int = 224, seed: int = 0, num_workers: int = 2) ->
     """
     from torchvision.transforms import v2
 
-    normalization = Normalization(_IMAGENET_MEAN, _IMAGENET_STD)
-    to_input = [v2.PILToTensor(), _scaled, normalization]
+    to_input = [v2.PILToTensor(), _scaled, IMAGENET]
     transform = v2.Compose([v2.Resize(size * 256 // 224), v2.CenterCrop(size), *to_input])
     augmentation = v2.Compose([v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(), *to_input])
     train, test, classes = _listed(Path(root).expanduser(), ("val",))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +47,10 @@ class Normalization:
     def black(self) -> tuple[float, ...]:
         """What a black pixel becomes."""
         return tuple(-mean / std for mean, std in zip(self.mean, self.std, strict=True))
+
+
+IMAGENET = Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""What networks trained on ImageNet expect."""
 
 
 class ImageTensors(TensorDataset):
@@ -92,20 +98,36 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Read one image."""
-        from PIL import Image
-
         path, target = self.files[index]
-        try:
-            with Image.open(path) as file:
-                image = file.convert("RGB")
-        except OSError as error:
-            raise LrsearchError(f"image {path} cannot be read: {error}") from error
+        image = read_image(path)
         if self.seed is None or self.augmentation is None:
             return self.transform(image), target
-        # A state of its own for each image: the same whichever worker reads it, and in whatever order.
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(derived_seed(self.seed, index))
+        with drawn_for(self.seed, index):
             return self.augmentation(image), target
+
+
+def read_image(path: Path | str, mode: str | None = "RGB") -> Any:
+    """An image file as a PIL image, in a colour mode or, with None, in its own.
+
+    Raises:
+        LrsearchError: the file cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            file.load()
+            return file if mode is None else file.convert(mode)
+    except OSError as error:
+        raise LrsearchError(f"image {path} cannot be read: {error}") from error
+
+
+@contextmanager
+def drawn_for(seed: int, index: int) -> Iterator[None]:
+    """A random state of its own for each image: the same whichever worker reads it, and in whatever order."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derived_seed(seed, index))
+        yield
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from lrsearch.data.digits import digits
 from lrsearch.data.folders import imagefolder, imagenet
+from lrsearch.data.segmentation import voc2012
 from lrsearch.data.splits import Splits
 from lrsearch.data.tensors import cifar10, cifar100, fashion_mnist, mnist
 from lrsearch.errors import LrsearchError
@@ -20,6 +21,7 @@ _LOADERS: dict[str, Callable[..., Splits]] = {
     "fashion_mnist": fashion_mnist,
     "imagenet": imagenet,
     "imagefolder": imagefolder,
+    "voc2012": voc2012,
 }
 
 

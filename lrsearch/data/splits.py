@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
 from lrsearch.data.batches import Augment, Batches
+from lrsearch.data.scores import Score, top1
 
 HELD_OUT = (0.05, 0.05)
 """Parts of a public training set kept for calibration and for validation (ALDS supplement, section B)."""
@@ -32,6 +33,7 @@ class Splits:
         classes: number of classes.
         augment: a random change of a batch of training inputs, or None.
         num_workers: processes that read items which are not in memory.
+        score: how answers are judged: classes of images, or of pixels.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Splits:
     classes: int
     augment: Augment | None = None
     num_workers: int = 0
+    score: Score = top1
 
     def batches(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Epoch:
         accuracy: on the validation split after the epoch, in percent.
         lr: learning rate of the epoch's first step.
         seconds: wall time of the epoch with its validation.
+        scores: what else the data set measures on the validation split, such as pixel accuracy.
     """
 
     epoch: int
@@ -36,6 +37,7 @@ class Epoch:
     accuracy: float
     lr: float
     seconds: float
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def distil_layers(student: nn.Module, teacher: nn.Module, names: Collection[str]
 
 
 def distil_logits(teacher: nn.Module, weight: float, temperature: float = 4.0) -> ExtraLoss:
-    """``weight`` times T^2 KL(teacher || student) of the class probabilities at temperature T.
+    """``weight`` times T^2 KL(teacher || student) of the class probabilities at temperature T, averaged over answers.
 
     With it a small network is trained towards a large one (``train(..., retraining=Retraining(extra_loss=...))``)
     before it is compressed itself: RENE's "double compression".
@@ -64,7 +64,8 @@ def distil_logits(teacher: nn.Module, weight: float, temperature: float = 4.0) -
         with torch.no_grad(), evaluation_mode(teacher):
             wanted = log_softmax(teacher(inputs) / temperature, dim=1)
         found = log_softmax(outputs / temperature, dim=1)
-        return weight * temperature**2 * kl_div(found, wanted, reduction="batchmean", log_target=True)
+        distances = kl_div(found, wanted, reduction="none", log_target=True).sum(1)
+        return weight * temperature**2 * distances.mean()
 
     return loss
 

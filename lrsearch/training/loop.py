@@ -79,8 +79,9 @@ def train(
             batches = splits.batches("train", config.batch_size, seed=epoch_seed)
             loss, lr = trainer.run_epoch(batches, epoch)
         validation = splits.batches("validation", max(1, config.batch_size // trainer.parts))
-        accuracy = evaluate(model, validation, device, gate)
-        history.append(Epoch(epoch, config.epochs, loss, accuracy, lr, time.monotonic() - started))
+        scores = evaluate(model, validation, device, gate, splits.score)
+        accuracy, seconds = scores.pop("accuracy"), time.monotonic() - started
+        history.append(Epoch(epoch, config.epochs, loss, accuracy, lr, seconds, scores))
         if checkpoint is not None:
             Checkpoint(model.state_dict(), optimizer.state_dict(), history, origin).save(checkpoint)
         yield history[-1]

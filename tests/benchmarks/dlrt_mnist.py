@@ -54,7 +54,7 @@ class Setting:
         return [epoch.loss for epoch in train(model, self.splits, self.config(), device=CPU, seed=seed, gate=GATE)]
 
     def accuracy(self, model: nn.Module) -> float:
-        return evaluate(model, self.splits.batches("test", 500), CPU, GATE)
+        return evaluate(model, self.splits.batches("test", 500), CPU, GATE)["accuracy"]
 
 
 def fresh(seed: int) -> nn.Module:

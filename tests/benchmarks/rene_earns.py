@@ -110,18 +110,18 @@ WAYS: Mapping[str, Callable[..., Compressed]] = {
 
 def run(options: argparse.Namespace, seed: int) -> list[dict[str, float | str]]:
     model, splits = {"digits": digits, "resnet20": resnet20}[options.network](options, seed)
-    dense = evaluate(model, splits.batches("test", 250), DEVICE, GATE)
+    dense = evaluate(model, splits.batches("test", 250), DEVICE, GATE)["accuracy"]
     config = TrainingConfig(epochs=options.epochs, lr=options.lr, batch_size=64)
     rows = []
     for name, compress in WAYS.items():
         started = time.perf_counter()
         result = compress(model, make_task(model, splits, seed=seed), options.keep, options)
         seconds = time.perf_counter() - started
-        before = evaluate(result.model, splits.batches("test", 250), DEVICE, GATE)
+        before = evaluate(result.model, splits.batches("test", 250), DEVICE, GATE)["accuracy"]
         extra = load_method("rene").retraining(result, model, parse_hyperparameters("rene", {}))
         for _ in train(result.model, splits, config, device=DEVICE, seed=seed, gate=GATE, retraining=extra):
             pass
-        after = evaluate(result.model, splits.batches("test", 250), DEVICE, GATE)
+        after = evaluate(result.model, splits.batches("test", 250), DEVICE, GATE)["accuracy"]
         removed = 100 * (1 - count_cost(result.model, None).params / count_cost(model, None).params)
         key = f"{options.network} keep {options.keep:g} epochs {options.epochs}"
         rows.append({"run": key, "way": name, "seed": seed, "dense": dense, "cr_p": removed, "before": before})

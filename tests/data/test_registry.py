@@ -9,7 +9,8 @@ from lrsearch.errors import LrsearchError
 
 
 def test_names() -> None:
-    assert data_names() == ["digits", "cifar10", "cifar100", "mnist", "fashion_mnist", "imagenet", "imagefolder"]
+    small = ["digits", "cifar10", "cifar100", "mnist", "fashion_mnist"]
+    assert data_names() == [*small, "imagenet", "imagefolder", "voc2012"]
 
 
 def test_a_users_data_comes_by_import_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

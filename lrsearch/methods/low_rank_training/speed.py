@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lrsearch.measure.interleave import interleaved
+from lrsearch.measure.modes import evaluation_mode
 from lrsearch.measure.throughput import summarise
-from lrsearch.measure.training_speed import training_step
+from lrsearch.measure.training_speed import any_targets, training_step
 from lrsearch.training import TrainingConfig
 from lrsearch.training.dlrt import AUGMENTING, Integrator, LowRankLayer, Stepper, truncate
 from lrsearch.training.optimizer import build_optimizer
@@ -38,7 +39,8 @@ def step_speedup(
     ranks = {name: layer.rank for name, layer in layers.items()}
     optimizer = build_optimizer(network, TrainingConfig(lr=1e-6, weight_decay=0))  # at 0 bases would not grow
     stepper = Stepper(network, layers, optimizer, integrator, cross_entropy)
-    targets = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
+    with evaluation_mode(network), torch.no_grad():
+        targets = any_targets(network(inputs))
 
     def low_rank_step() -> None:
         stepper.step(inputs, targets, seed=0)

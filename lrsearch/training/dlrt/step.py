@@ -25,10 +25,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 class Outcome(NamedTuple):
-    """The loss of a batch before the step, and how many of its images were classified correctly."""
+    """The loss of a batch before the step, and how many of its images, or parts of them, were classified correctly."""
 
     loss: float
-    correct: int
+    correct: float
 
 
 class Stepper:
@@ -107,7 +107,8 @@ class Stepper:
         if not math.isfinite(value):
             raise TrialFailedError(f"loss is {value}")
         loss.backward()  # type: ignore[no-untyped-call]
-        return Outcome(value, int((outputs.detach().argmax(1) == targets).sum()))
+        right = (outputs.detach().argmax(1) == targets).float()
+        return Outcome(value, float(right.view(len(right), -1).mean(1).sum()))
 
     def _replace(self) -> Integrate:
         return partial(replace_bases, step=self._optimizer.param_groups[0]["lr"], clip=self._clip)

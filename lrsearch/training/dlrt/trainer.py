@@ -131,7 +131,7 @@ class LowRankTraining:
         moving, resting = (self._stepper(optimizer, integrator) for integrator in (phase.integrator, _RESTING))
         every = phase.truncate_every if phase.integrator in AUGMENTING else 1
         ranks: dict[str, int] = {}
-        loss, correct, images = 0.0, 0, 0
+        loss, correct, images = 0.0, 0.0, 0
         for step, (inputs, targets) in enumerate(batches):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(self.config, epoch - 1 + (step + 0.5) / len(batches))
