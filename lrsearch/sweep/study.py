@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from lrsearch.front import mark_front
 from lrsearch.record import DIRECTIONS, State, TrialRecord
+from lrsearch.sweep.patience import patient
 from lrsearch.sweep.rungs import Verdict
 from lrsearch.sweep.sampler import RecentTPESampler, enqueue_points, make_sampler, suggest
 from lrsearch.sweep.store import SweepStore
@@ -75,6 +76,7 @@ class SweepStudy:
         """
         mend_journal(store)
         self._space = space
+        self._handed_out: set[int] = set()
         storage, name = open_storage(store)
         directions = [
             StudyDirection.MAXIMIZE if d == "max" else StudyDirection.MINIMIZE for d in space.objectives.values()
@@ -85,40 +87,57 @@ class SweepStudy:
         enqueue_points(self._study, space)
         self._promote_front()
 
+    @patient
     def ask(self) -> Asked:
-        """Start a new trial."""
-        return self._plan(self._study.ask())
+        """Start a new trial, or hand out the one that was started just when the database went away."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        started = next((self._trial(frozen) for frozen in running if frozen.number not in self._handed_out), None)
+        asked = self._plan(started or self._study.ask())
+        self._handed_out.add(asked.number)
+        return asked
 
+    @patient
     def unfinished(self) -> list[Asked]:
         """Trials that an earlier driver started and nobody finished: to be continued under the same number."""
-        return [
-            self._plan(self._trial(frozen))
-            for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        ]
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        found = [self._plan(self._trial(frozen)) for frozen in running]
+        self._handed_out |= {asked.number for asked in found}
+        return found
 
     def look_back_on(self, numbers: set[int]) -> None:
         """Tell the sampler which trials to learn from however long ago they ended."""
         if isinstance(self._study.sampler, RecentTPESampler):
             self._study.sampler.best = numbers
 
+    @patient
     def asked(self, number: int) -> Asked:
         """What a trial was to do."""
         return _asked(number, self._study.get_trials(deepcopy=False)[number].user_attrs)
 
+    @patient
     def remember_rung(self, record: RungRecord) -> None:
         """Keep what a verdict was based on, and the verdict, with the trial."""
         content = {"epochs": record.epochs, "metrics": record.metrics, "verdict": asdict(record.verdict)}
         frozen = self._study.get_trials(deepcopy=False)[record.number]
         self._trial(frozen).set_user_attr(f"{_RUNG}{record.rung}", content)
 
-    def rung_records(self) -> Iterator[RungRecord]:
+    @patient
+    def rung_records(self) -> list[RungRecord]:
         """Every trial that reached a rung, once per rung."""
-        for frozen in self._study.get_trials(deepcopy=False):
-            for name, content in frozen.user_attrs.items():
-                if name.startswith(_RUNG):
-                    rung, verdict = int(name.removeprefix(_RUNG)), Verdict(**content["verdict"])
-                    yield RungRecord(frozen.number, content["epochs"], rung, content["metrics"], verdict)
+        return [
+            RungRecord(
+                frozen.number,
+                content["epochs"],
+                int(name.removeprefix(_RUNG)),
+                content["metrics"],
+                Verdict(**content["verdict"]),
+            )
+            for frozen in self._study.get_trials(deepcopy=False)
+            for name, content in frozen.user_attrs.items()
+            if name.startswith(_RUNG)
+        ]
 
+    @patient
     def tell(self, number: int, result: Mapping[str, Any]) -> TrialRecord:
         """Record how a trial ended, once; ``result`` is what the trial left in ``result.json``."""
         frozen = self._study.get_trials(deepcopy=False)[number]
@@ -134,10 +153,12 @@ class SweepStudy:
                 self._study.tell(number, state=_ENDS[result["state"]])
         return _record(self._study.get_trials(deepcopy=False)[number])
 
+    @patient
     def finished(self) -> list[TrialRecord]:
         """Every trial that has ended, in order of number."""
         return [record for record in _records(self._study.get_trials(deepcopy=False)) if record.state != "running"]
 
+    @patient
     def promoted(self) -> int:
         """How many trials take an earlier one's training further."""
         return sum("continues" in trial.user_attrs for trial in self._study.get_trials(deepcopy=False))

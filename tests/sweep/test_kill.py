@@ -106,9 +106,7 @@ class Sweep:
 
     def check_end(self):
         """Everything the promise says about a sweep that was killed and resumed."""
-        journal = optuna.storages.journal.JournalFileBackend(str(self.folder / "study.journal"))
-        study = optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(journal))
-        asked = [t for t in study.trials if t.state != optuna.trial.TrialState.WAITING]
+        asked = [t for t in self.study().trials if t.state != optuna.trial.TrialState.WAITING]
         assert [t.number for t in asked] == list(range(len(asked)))
         assert sum("continues" not in t.user_attrs for t in asked) == TRIALS
         results = self.results()
@@ -119,6 +117,13 @@ class Sweep:
             self.check_trial(trial)
         self.check_mlflow()
         return asked
+
+    def study(self):
+        journal = optuna.storages.journal.JournalFileBackend(str(self.folder / "study.journal"))
+        return optuna.load_study(study_name="s", storage=optuna.storages.JournalStorage(journal))
+
+    def mlflow(self):
+        return mlflow.MlflowClient(f"sqlite:///{self.storage}/mlflow.db")
 
     def check_trial(self, trial):
         epochs = self.epochs_of(trial.number)
@@ -144,7 +149,7 @@ class Sweep:
         return [_what_happened(epoch) for epoch in result["epochs"]]
 
     def check_mlflow(self):
-        client = mlflow.MlflowClient(f"sqlite:///{self.storage}/mlflow.db")
+        client = self.mlflow()
         experiments = [e.experiment_id for e in client.search_experiments()]
         runs = client.search_runs(experiments, run_view_type=ViewType.ALL, max_results=1000)
         assert len(runs) == len(self.results()) + 1

@@ -1,16 +1,19 @@
 """A study in a database instead of a journal: the same sweep, and never mixed up with another's."""
 
+import itertools
 import json
-import os
 
 import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from lrsearch.errors import LrsearchError
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import read_records
 from lrsearch.sweep.study_store import STUDY, choose_database, forget_study
 from lrsearch.sweeps import status
+from tests.sweep.postgresql import PASSWORD
 from tests.sweep.simulator import grid_space, make_space, open_session, run
 
 
@@ -22,12 +25,11 @@ def choose(folder, url, name="sim"):
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
+def url(request, tmp_path, monkeypatch):
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/studies.db"
-    if "LRSEARCH_TEST_POSTGRESQL" not in os.environ:
-        pytest.skip("LRSEARCH_TEST_POSTGRESQL names no database")
-    return os.environ["LRSEARCH_TEST_POSTGRESQL"]
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    return request.getfixturevalue("postgresql").create(tmp_path.name)
 
 
 def fates(session):
@@ -51,8 +53,49 @@ def test_sweeps_of_one_name_share_a_database(tmp_path, url):
         choose(tmp_path / place, url)
         run(session := open_session(make_space(trials=3), tmp_path / place))
         assert [record.number for record in read_records(session.store)] == [0, 1, 2]
-    names = {optuna.study.get_all_study_names(url)[0] for url in [url]}
-    assert all(name.startswith("sim-") for name in names)
+    names = optuna.study.get_all_study_names(url)
+    assert len(set(names)) == 2 and all(name.startswith("sim-") for name in names)
+
+
+@pytest.mark.parametrize("took_effect", [False, True], ids=["before it wrote", "after it wrote"])
+def test_answers_that_get_lost_lose_and_double_nothing(tmp_path, monkeypatch, took_effect):
+    """Every third time the database is written to, it is away, and then again when it is asked once more."""
+    run(journal := open_session(grid_space(epochs=3), tmp_path / "journal"), trials=12)
+    choose(tmp_path / "database", f"sqlite:///{tmp_path}/studies.db")
+    monkeypatch.setattr("lrsearch.sweep.patience._PAUSE", 0)
+    session = open_session(grid_space(epochs=3), tmp_path / "database")
+    commit, writes = Session.commit, itertools.count()
+
+    def commit_without_answer(self):
+        lost = bool(self.dirty or self.new) and next(writes) % 3 == 0
+        if took_effect or not lost:
+            commit(self)
+        if lost:
+            raise OperationalError("COMMIT", {}, ConnectionError("server closed the connection unexpectedly"))
+
+    monkeypatch.setattr(Session, "commit", commit_without_answer)
+    run(session, trials=12)
+
+    assert next(writes) > 30
+    assert fates(session) == fates(journal)
+
+
+def test_database_that_stays_away_puts_the_sweep_aside(tmp_path, monkeypatch, postgresql):
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    monkeypatch.setattr("lrsearch.sweep.patience._PAUSE", 0.01)
+    monkeypatch.setattr("lrsearch.sweep.patience._PATIENCE", 0.1)
+    choose(tmp_path, postgresql.create(tmp_path.name))
+    run(session := open_session(make_space(trials=4), tmp_path), trials=2)
+
+    postgresql.stop()
+    try:
+        with pytest.raises(LrsearchError, match=r"the study's database stays away .* resume when it is back"):
+            run(session)
+    finally:
+        postgresql.start()
+
+    run(session := open_session(make_space(trials=4), tmp_path))
+    assert [record.number for record in read_records(session.store)] == [0, 1, 2, 3]
 
 
 def test_study_stays_where_it_is(tmp_path):

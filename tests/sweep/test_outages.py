@@ -1,0 +1,108 @@
+"""A sweep whose servers go away and come back: PostgreSQL under its study, and an MLflow server on PostgreSQL."""
+
+import subprocess
+import time
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import mlflow
+import optuna
+import pytest
+
+from lrsearch.files import read_json
+from lrsearch.sweep.study_store import STUDY
+from tests.sweep import mlflow_server, postgresql
+from tests.sweep.mlflow_server import MLflowServer
+from tests.sweep.test_kill import Sweep
+
+pytestmark = pytest.mark.slow
+
+PASSWORDS = (postgresql.PASSWORD, mlflow_server.PASSWORD)
+AWAY = 6.0
+"""Seconds of an outage."""
+
+
+@pytest.fixture(scope="module")
+def server(postgresql, tmp_path_factory):
+    server = MLflowServer(tmp_path_factory.mktemp("mlflow"), postgresql.create("mlflow"), PASSWORDS[0])
+    yield server
+    server.stop()
+
+
+class ServedSweep(Sweep):
+    """A sweep that keeps its study in PostgreSQL and its runs on an MLflow server."""
+
+    def __init__(self, folder, server):
+        super().__init__(folder)
+        self._server = server
+
+    def study(self):
+        known = read_json(self.folder / STUDY, "")
+        return optuna.load_study(study_name=known["study"], storage=known["url"])
+
+    def mlflow(self):
+        return mlflow.MlflowClient(self._server.uri)
+
+
+@pytest.fixture
+def sweep(tmp_path, server, monkeypatch):
+    monkeypatch.setenv("PGPASSWORD", postgresql.PASSWORD)
+    for name, value in mlflow_server.CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    return ServedSweep(tmp_path, server)
+
+
+def test_sweep_outlives_outages_of_its_servers_and_tells_nobody_their_passwords(
+    sweep, server, postgresql, tmp_path, tmp_path_factory, monkeypatch
+):
+    rays_own = tmp_path_factory.mktemp("r")
+    monkeypatch.setenv("RAY_TMPDIR", str(rays_own))
+    options = ["--study", postgresql.create("optuna"), "--tracking-uri", server.uri]
+    driver = sweep.start("search", str(sweep.space), "--name", "s", *options)
+    sweep.wait_for_new("trials/*/checkpoint.pt", driver)
+    assert not [line for line in command_lines() if any(password in line for password in PASSWORDS)]
+    postgresql.stop()
+    time.sleep(AWAY)
+    postgresql.start()
+    sweep.wait_for_new("trials/*/result.json", driver)
+    server.stop()
+    time.sleep(AWAY)
+    server.start()
+    output, _ = driver.communicate(timeout=300)
+
+    assert driver.returncode == 0, output
+    assert "the study's database does not answer" in output
+    sweep.check_end()
+    assert list(rays_own.rglob("*.log"))
+    words = [f"-e{password}" for password in PASSWORDS]
+    found = subprocess.run(
+        ["grep", "-rlF", *words, tmp_path, rays_own, server.folder, postgresql.folder], capture_output=True
+    )
+    assert (found.returncode, found.stdout) == (1, b"")  # no file of all these holds one
+    assert not any(password in output for password in PASSWORDS)
+
+
+def command_lines():
+    """What anyone on this machine may read of its processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            yield path.read_text(errors="replace")
+        except OSError:
+            continue
+
+
+@pytest.mark.parametrize("authorization", [{}, {"Authorization": "Basic bHJzZWFyY2g6Z3Vlc3NlZA=="}])
+def test_stranger_is_turned_away_by_mlflow(server, authorization):
+    for question in ("api/2.0/mlflow/experiments/search?max_results=1", "api/2.0/mlflow-artifacts/artifacts"):
+        with pytest.raises(HTTPError) as refused:
+            urlopen(Request(f"{server.uri}/{question}", headers=authorization), timeout=20)
+        assert refused.value.code == 401
+
+
+def test_sweep_of_a_stranger_is_refused_in_one_sentence(server, tmp_path):
+    driver = Sweep(tmp_path).start("search", str(tmp_path / "space.yaml"), "--tracking-uri", server.uri)
+    output, _ = driver.communicate(timeout=120)
+
+    assert driver.returncode == 1
+    assert output.splitlines()[-1].startswith(f"error: MLflow store {server.uri} cannot be opened")
