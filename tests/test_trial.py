@@ -443,3 +443,17 @@ def test_a_network_is_measured_as_it_is_deployed(spec, tmp_path):
     assert metrics["speedup"] != metrics["speedup_best"] > 0
     assert metrics["throughput"] == pytest.approx(metrics["speedup_best"] * dense.throughput)
     assert all(value.dtype == torch.float32 for value in weights(tmp_path / "trial").values() if value.dim() > 1)
+
+
+@pytest.mark.slow
+def test_networks_that_are_deployed_compiled_are_measured_so(spec, tmp_path):
+    """Layers are timed as they are, the network as a whole compiled."""
+    compiled = replace(HERE, deployment=Deployment(batch_size=16, compile=True))
+    values = {"alpha": 2.0, "optimise_ranks": True}
+    once = replace(spec, method="tucker", hyperparameters=values, workplace=compiled)
+    once = replace(once, retrain=TrainingConfig(epochs=0).model_dump(mode="json"))
+    metrics = list(run_trial(once, tmp_path / "trial"))[-1].metrics
+    assert metrics["speedup"] > 0 and metrics["predicted_speedup"] > 0
+    assert metrics["throughput"] == pytest.approx(
+        metrics["speedup_best"] * load_dense_record(Path(spec.dense_folder)).throughput
+    )

@@ -35,13 +35,20 @@ def find_bottlenecks(model: nn.Module) -> list[Bottleneck]:
     Its convolutions have one group, and each of its modules is called once; ReLUs may be missing. None are found in a
     network whose forward pass cannot be traced symbolically.
     """
-    try:
-        graph = fx.symbolic_trace(model).graph
-    except Exception:  # it runs any forward pass, with what is no tensor
+    graph = traced(model)
+    if graph is None:
         return []
     modules = _Modules(model, graph)
     found = (_ending_in(node, modules) for node in graph.nodes)
     return [bottleneck for bottleneck in found if bottleneck is not None]
+
+
+def traced(model: nn.Module) -> fx.Graph | None:
+    """What a network computes; None where its forward pass cannot be traced symbolically."""
+    try:
+        return fx.symbolic_trace(model).graph
+    except Exception:  # it runs any forward pass, with what is no tensor
+        return None
 
 
 class _Modules:

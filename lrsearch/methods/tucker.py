@@ -46,6 +46,8 @@ class TuckerHyperparameters(base.Hyperparameters):
     """Output-side rank over input-side rank of a Tucker decomposition."""
     stem: bool = False
     """Whether the first convolution is decomposed too."""
+    downsample: bool = True
+    """Whether the convolutions of shortcuts are decomposed too."""
     classifier: bool = True
     """Whether the last Linear layer is decomposed too; in a network of few classes its rank becomes tiny."""
     refine: bool = False
@@ -93,6 +95,8 @@ class Tucker(base.Method):
         layers, dense = find_layers(model, task.example_input)
         if not hyperparameters.stem:
             dense |= left_out.stem(model, layers)
+        if not hyperparameters.downsample:
+            dense |= left_out.shortcuts(model, layers)
         if not hyperparameters.classifier:
             dense |= left_out.classifier(model, layers)
         budget, core = hyperparameters.budget, CoreShape(hyperparameters.beta, hyperparameters.branches)

@@ -98,6 +98,20 @@ def test_only_the_first_convolution_is_the_stem() -> None:
     }
 
 
+def test_only_the_convolutions_of_shortcuts_are_downsampling() -> None:
+    model = build_model({"name": "digits_resnet", "width": 8})
+    included, left_out = (
+        compress("tucker", {"downsample": downsample, "alpha": 1.5}, model, Task()).recipe.layers
+        for downsample in (True, False)
+    )
+    shortcuts = {"4.downsample.0", "5.downsample.0"}
+    assert {included[name].kind for name in shortcuts} == {"svd"}
+    assert all("shortcut" in (left_out[name].reason or "") for name in shortcuts)
+    assert {name: form for name, form in included.items() if name not in shortcuts} == {
+        name: form for name, form in left_out.items() if name not in shortcuts
+    }
+
+
 def test_kernels_become_tucker_chains_and_points_become_pairs() -> None:
     layers = compress("tucker", {}).recipe.layers
     kinds = {name: layers[name].kind for name in ("strided", "grouped", "point", "hidden")}

@@ -14,6 +14,7 @@ from lrsearch.models import build_model, model_names
     ("config", "shape", "parameters"),
     [
         ({"name": "digits_resnet"}, (1, 8, 8), 308_074),
+        ({"name": "digits_resnet", "bottlenecks": True}, (1, 8, 8), 499_434),
         ({"name": "digits_resnet", "width": 4, "num_classes": 3}, (1, 8, 8), None),
         ({"name": "digits_mlp", "width": 16, "depth": 2}, (1, 8, 8), 65 * 16 + 17 * 10),
         ({"name": "digits_mlp", "depth": 1}, (1, 8, 8), 650),

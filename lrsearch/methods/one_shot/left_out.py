@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import nn
 
 from lrsearch.factorize import LayerShape
+from lrsearch.factorize.shortcuts import find_shortcuts
 
 
 def stem(model: nn.Module, layers: Mapping[str, LayerShape]) -> dict[str, str]:
@@ -17,6 +18,11 @@ def stem(model: nn.Module, layers: Mapping[str, LayerShape]) -> dict[str, str]:
 def classifier(model: nn.Module, layers: Mapping[str, LayerShape]) -> dict[str, str]:
     """The last Linear layer, with the reason why it stays dense."""
     return _at(model, layers, nn.Linear, -1, "it is the classifier, the network's last Linear layer")
+
+
+def shortcuts(model: nn.Module, layers: Mapping[str, LayerShape]) -> dict[str, str]:
+    """The convolutions of shortcuts, with the reason why they stay dense."""
+    return {name: "it is the convolution of a shortcut" for name in find_shortcuts(model) if name in layers}
 
 
 def _at(
