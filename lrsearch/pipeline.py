@@ -17,14 +17,14 @@ from lrsearch.compression import compress_steps, make_task
 from lrsearch.data import Splits
 from lrsearch.data.seeds import derived_seed
 from lrsearch.errors import LrsearchError, TrialFailedError
-from lrsearch.factorize import copy_with, materialize
+from lrsearch.factorize import compare_layers, copy_with, materialize
 from lrsearch.files import only_process, read_json, replacing, write_json
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.latency import LatencyTable
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Progress, Retrains, Task
 from lrsearch.persistence import load_compression, read_weights, save_compressed, save_compression, save_weights
-from lrsearch.record import Report
+from lrsearch.record import LAYERS, Report
 from lrsearch.training import Epoch, Retraining, RetrainingConfig, read_history, train
 from lrsearch.trial_spec import TrialSpec
 from lrsearch.version import __version__
@@ -99,6 +99,9 @@ class Pipeline:
         statistics = self._statistics(dense, task)
         steps = compress_steps(dense, spec.method, spec.hyperparameters, task, statistics, self.gate)
         compressed = yield from _reports(steps)
+        with self.gate.work():
+            layers = compare_layers(dense, compressed.model, compressed.recipe.layers)
+        write_json(self.folder / LAYERS, layers)
         save_compression(compressed, self.folder)
         checkpoint.unlink(missing_ok=True)
         return compressed

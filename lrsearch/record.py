@@ -25,6 +25,10 @@ TESTED = "test.json"
 """Where a trial's folder keeps what the test split says of it."""
 CONFIRMED = "confirmed.json"
 """Where it keeps what other seeds gave: means and standard deviations."""
+LAYERS = "layers.json"
+"""Where it keeps what compressing did to each layer, in the order of the network."""
+IMPORTANCE = "importance.json"
+"""Where a sweep's ``front`` folder keeps what matters: method -> objective -> hyperparameter -> share."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,8 @@ class TrialRecord:
     """Of retraining that the trial was to have."""
     continues: int | None = None
     """The trial of fewer epochs whose training this one took further."""
+    seed: int | None = None
+    """Of every random choice of the trial."""
     extra: dict[str, float] = field(default_factory=dict)
     """What was measured beside the metrics of every trial, such as what its method alone can say."""
 

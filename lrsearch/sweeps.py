@@ -197,18 +197,23 @@ def write_report(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> None:
     Raises:
         LrsearchError: there is no such sweep, it has not measured its dense network, or ``path`` cannot be written.
     """
+    from lrsearch.sweep.study import read_importances
+    from lrsearch.tracking import find_runs
     from lrsearch.tracking.panels import view_front
     from lrsearch.tracking.pareto_page import write_page
+    from lrsearch.tracking.story import tell_story
 
     results = load_front(name, storage)
     if results.dense is None:
         raise LrsearchError(f"sweep {name!r} has not measured its dense network yet, so there is nothing to report")
-    space = SweepStore(storage_folder(storage), name).raw_space()
+    store = SweepStore(storage_folder(storage), name)
     ended = [trial for trial in results.trials if trial.state != "running"]
-    info = SweepInfo(name, results.folder, results.planned, 0, 0, results.objectives, space)
+    info = SweepInfo(name, results.folder, results.planned, 0, 0, results.objectives, store.raw_space())
+    links = find_runs(_remembered_uri(store), store.storage, name)
+    story = tell_story(info, results.dense, ended, links, importances=read_importances(store))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_page(path, view_front(info, results.dense, ended))
+        write_page(path, view_front(info, results.dense, ended), story)
     except OSError as error:
         raise LrsearchError(f"--out {path} cannot be written: {error.strerror}") from error
 

@@ -28,7 +28,7 @@ from lrsearch.methods.base import Compressed
 from lrsearch.outcome import pruned_result, read_result, write_result
 from lrsearch.persistence import HISTORY, RECIPE, WEIGHTS, rebuild
 from lrsearch.pipeline import CHECKPOINT, ROUNDS, Pipeline
-from lrsearch.record import TESTED, Report
+from lrsearch.record import LAYERS, TESTED, Report
 from lrsearch.trial_spec import TrialSpec, provenance
 
 MEASURED = "measured.json"
@@ -93,7 +93,7 @@ def _take_over(spec: TrialSpec, earlier: Path, folder: Path) -> None:
     result = read_result(earlier)
     can_go_on = result is not None and ((earlier / CHECKPOINT).exists() or not result["epochs"])
     if can_go_on and spec.retrain.get("rounds", 1) == 1 and not (folder / RECIPE).exists():
-        for name in (CHECKPOINT, MEASURED, HISTORY, WEIGHTS, RECIPE):  # the recipe vouches for all
+        for name in (CHECKPOINT, MEASURED, HISTORY, LAYERS, WEIGHTS, RECIPE):  # the recipe vouches for all
             if (earlier / name).exists():
                 with replacing(folder / name) as temporary:
                     shutil.copyfile(earlier / name, temporary)

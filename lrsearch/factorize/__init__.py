@@ -2,6 +2,7 @@
 
 from lrsearch.factorize.build import build_layer, factorize_layer
 from lrsearch.factorize.channel_gather import ChannelGather
+from lrsearch.factorize.comparison import compare_layers
 from lrsearch.factorize.cost import LayerCost, layer_cost
 from lrsearch.factorize.grouped_linear import GroupedLinear
 from lrsearch.factorize.layers import LayerShape, find_layers
@@ -16,6 +17,7 @@ __all__ = [
     "LayerCost",
     "LayerShape",
     "build_layer",
+    "compare_layers",
     "copy_with",
     "factorize_layer",
     "find_layers",

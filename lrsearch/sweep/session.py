@@ -14,7 +14,7 @@ from lrsearch.front import Front
 from lrsearch.observer import SweepObserver
 from lrsearch.outcome import failed_result, pruned_result, read_result, write_result
 from lrsearch.pipeline import CHECKPOINT
-from lrsearch.record import DenseRecord, Report, TrialRecord
+from lrsearch.record import CONFIRMED, IMPORTANCE, DenseRecord, Report, TrialRecord
 from lrsearch.space import MEASURE, Space
 from lrsearch.sweep.rungs import Rungs, Verdict
 from lrsearch.sweep.store import SweepStore
@@ -68,6 +68,8 @@ class SweepSession:
         self._front_written = 0.0
         for record in self.records:
             self._front.add(record)
+        for member in self._front.members:
+            member.extra |= read_json(store.trial(member.number) / CONFIRMED, "confirm the sweep again") or {}
         for record in self.records:
             self._drop_checkpoint(record)
             self._announce(record)
@@ -157,8 +159,9 @@ class SweepSession:
                 self._announce(record)
 
     def publish_front(self) -> None:
-        """Write the front as a file and tell the observers."""
+        """Write the front, and what made it, as files and tell the observers."""
         self._write_front()
+        write_json(self.store.front / IMPORTANCE, self._study.importances())
         self._tell_front()
 
     def _write_front(self) -> None:
@@ -257,7 +260,7 @@ class SweepSession:
             model=space.model,
             data=space.data,
             retrain=space.retraining(asked.epochs).model_dump(mode="json"),
-            seed=space.search.seed * 100_003 + asked.origin,
+            seed=asked.seed,
             workplace=space.workplace(drawn.get(MEASURE)),
             dense_folder=self._dense_folder,
             cache_folder=str(self.store.cache),

@@ -21,6 +21,7 @@ from lrsearch.sweep.study_store import has_study, mend_journal, open_storage
 
 if TYPE_CHECKING:
     from lrsearch.space import Space  # imports PyTorch, which reading results does not need
+    from lrsearch.sweep.importance import Importances  # imports scikit-learn
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -46,8 +47,8 @@ class Asked:
     hyperparameters: dict[str, Any]
     epochs: int
     """Of retraining; those of the space when the trial was asked for."""
-    origin: int
-    """The trial whose seed it trains with: its own number, unless it takes an earlier trial's training further."""
+    seed: int
+    """Of every random choice; one that takes an earlier trial's training further has that trial's."""
     continues: int | None = None
     """The trial whose last epoch it goes on from."""
 
@@ -112,7 +113,7 @@ class SweepStudy:
     @patient
     def asked(self, number: int) -> Asked:
         """What a trial was to do."""
-        return _asked(number, self._study.get_trials(deepcopy=False)[number].user_attrs)
+        return self._asked(number, self._study.get_trials(deepcopy=False)[number].user_attrs)
 
     @patient
     def remember_rung(self, record: RungRecord) -> None:
@@ -151,12 +152,19 @@ class SweepStudy:
                 self._study.tell(number, values, state=TrialState.COMPLETE)
             else:
                 self._study.tell(number, state=_ENDS[result["state"]])
-        return _record(self._study.get_trials(deepcopy=False)[number])
+        return _record(self._study.get_trials(deepcopy=False)[number], self._space.search.seed)
 
     @patient
     def finished(self) -> list[TrialRecord]:
         """Every trial that has ended, in order of number."""
-        return [record for record in _records(self._study.get_trials(deepcopy=False)) if record.state != "running"]
+        records = _records(self._study.get_trials(deepcopy=False), self._space.search.seed)
+        return [record for record in records if record.state != "running"]
+
+    def importances(self) -> Importances:
+        """How much each hyperparameter matters to each objective, as far as can be said."""
+        from lrsearch.sweep.importance import importances
+
+        return importances(self._study.get_trials(deepcopy=False), self._space.objectives)
 
     @patient
     def promoted(self) -> int:
@@ -180,7 +188,11 @@ class SweepStudy:
             trial.set_user_attr("hyperparameters", hyperparameters)
             trial.set_user_attr("epochs", self._space.retraining().epochs)
             plan = trial.user_attrs
-        return _asked(trial.number, plan)
+        return self._asked(trial.number, plan)
+
+    def _asked(self, number: int, plan: Mapping[str, Any]) -> Asked:
+        seed = _seed(self._space.search.seed, number, plan)
+        return Asked(number, plan["method"], plan["hyperparameters"], plan["epochs"], seed, plan.get("continues"))
 
     def _promote_front(self) -> None:
         """Add a trial for each member of the front that trained for fewer epochs than the space now asks for.
@@ -191,7 +203,7 @@ class SweepStudy:
         epochs, trials = self._space.retraining().epochs, self._study.get_trials(deepcopy=False)
         chosen = self._study.user_attrs.get(f"{_PROMOTED}{epochs}")
         if chosen is None:
-            records = _records(trials)
+            records = _records(trials, self._space.search.seed)
             mark_front(records, self._space.objectives, self._space.constraints)
             chosen = [record.number for record in records if record.pareto and (record.epochs or 0) < epochs]
             if not chosen:
@@ -215,23 +227,27 @@ class SweepStudy:
         return Trial(self._study, frozen._trial_id)
 
 
-def _asked(number: int, plan: Mapping[str, Any]) -> Asked:
-    return Asked(
-        number,
-        plan["method"],
-        plan["hyperparameters"],
-        plan["epochs"],
-        plan.get("origin", number),
-        plan.get("continues"),
-    )
-
-
 def read_records(store: SweepStore) -> list[TrialRecord]:
     """Every trial of a sweep that was started; reads only, so it may run beside the driver.
 
     Raises:
         LrsearchError: the study file is missing or damaged.
     """
+    return _records(_read_trials(store), store.raw_space()["search"]["seed"])
+
+
+def read_importances(store: SweepStore) -> Importances:
+    """How much each hyperparameter of a sweep matters to each of its objectives; reads only.
+
+    Raises:
+        LrsearchError: the study file is missing or damaged.
+    """
+    from lrsearch.sweep.importance import importances
+
+    return importances(_read_trials(store), store.raw_space()["objectives"])
+
+
+def _read_trials(store: SweepStore) -> list[FrozenTrial]:
     if not has_study(store):
         return []
     storage, name = open_storage(store)
@@ -239,14 +255,14 @@ def read_records(store: SweepStore) -> list[TrialRecord]:
         study = optuna.load_study(study_name=name, storage=storage)
     except KeyError:  # the driver has not created it yet
         return []
-    return _records(study.get_trials(deepcopy=False))
+    return study.get_trials(deepcopy=False)
 
 
-def _records(trials: Sequence[FrozenTrial]) -> list[TrialRecord]:
-    return [_record(trial) for trial in trials if trial.state in _STATES and "method" in trial.user_attrs]
+def _records(trials: Sequence[FrozenTrial], search_seed: int) -> list[TrialRecord]:
+    return [_record(trial, search_seed) for trial in trials if trial.state in _STATES and "method" in trial.user_attrs]
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial, search_seed: int) -> TrialRecord:
     attributes = trial.user_attrs
     metrics = attributes.get("metrics") or {}
     known: dict[str, Any] = {name: metrics.get(name) for name in DIRECTIONS}
@@ -258,6 +274,12 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         reason=attributes.get("reason"),
         epochs=attributes.get("epochs"),
         continues=attributes.get("continues"),
+        seed=_seed(search_seed, trial.number, attributes),
         extra={name: value for name, value in metrics.items() if name not in DIRECTIONS},
         **known,
     )
+
+
+def _seed(search_seed: int, number: int, plan: Mapping[str, Any]) -> int:
+    """A trial's seed, from the sweep's and the number of the trial whose training it is."""
+    return search_seed * 100_003 + int(plan.get("origin", number))

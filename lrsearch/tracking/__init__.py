@@ -5,7 +5,7 @@ MLflow itself is imported when a ``Tracker`` is made, since that takes seconds.
 
 import os
 
-from lrsearch.tracking.store import front_address, tracking_uri, ui_command
+from lrsearch.tracking.store import find_runs, front_address, tracking_uri, ui_command
 from lrsearch.tracking.tracker import Tracker
 
 # The user's own settings win. MLflow reports its use over the network unless told not to, and its UI starts seven
@@ -13,4 +13,4 @@ from lrsearch.tracking.tracker import Tracker
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
 
-__all__ = ["Tracker", "front_address", "tracking_uri", "ui_command"]
+__all__ = ["Tracker", "find_runs", "front_address", "tracking_uri", "ui_command"]

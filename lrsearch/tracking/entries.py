@@ -11,7 +11,9 @@ from lrsearch.distributions import is_distribution
 from lrsearch.errors import hide_passwords
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DIRECTIONS, DenseRecord, Report, TrialRecord
+from lrsearch.tracking.links import RunLinks
 from lrsearch.tracking.panels import answers
+from lrsearch.tracking.words import join_words, named
 
 STATUS = {"running": "RUNNING", "complete": "FINISHED", "pruned": "FINISHED", "failed": "FAILED"}
 """State of a trial -> status of its run; a pruned trial did all that was asked of it."""
@@ -39,7 +41,7 @@ _ANSWER = """
 """
 _READING = """
 **How to read this sweep**
-- Artifacts: `front/pareto.html` shows every trial beside the dense network, `front/front.csv` is the front.
+- Artifacts: {page} shows every trial beside the dense network, `front/front.csv` is the front.
 - The front as runs: filter with `tags."lrsearch.pareto" = 'true'` and sort by `accuracy`.
 - Fewer FLOPs but not faster: `tags."lrsearch.slower_than_dense" = 'true'`.
 - `hypervolume` and `front_size` over the number of finished trials say whether more trials still help.
@@ -48,32 +50,37 @@ _READING = """
 """
 
 
-def describe(info: SweepInfo, dense: DenseRecord | None, records: Sequence[TrialRecord] = ()) -> str:
+def describe(
+    info: SweepInfo, dense: DenseRecord | None, records: Sequence[TrialRecord] = (), links: RunLinks | None = None
+) -> str:
     """The parent run's description in Markdown: the question, the answer so far, how to read the rest."""
     bounds = [
         f"`{name}` {'≤' if DIRECTIONS.get(name) == 'min' else '≥'} {bound}"
         for name, bound in (info.space.get("constraints") or {}).items()
     ]
     text = _QUESTION.format(
-        objectives=_join([f"`{name}` ({way})" for name, way in info.objectives.items()], "and"),
-        model=_named(info.space.get("model")),
-        data=_named(info.space.get("data")),
-        methods=_join([f"`{name}`" for name in info.space.get("methods") or {}], "or"),
+        objectives=join_words([f"`{name}` ({way})" for name, way in info.objectives.items()], "and"),
+        model=named(info.space.get("model")),
+        data=named(info.space.get("data")),
+        methods=join_words([f"`{name}`" for name in info.space.get("methods") or {}], "or"),
         trials=info.trials,
-        constraints=f"; on the front only with {_join(bounds, 'and')}" if bounds else "",
+        constraints=f"; on the front only with {join_words(bounds, 'and')}" if bounds else "",
     )
-    rows = "\n".join(_answer(question, record) for question, record in answers(info.objectives, records).items())
-    return (
-        text + (_DENSE.format(**vars(dense)) if dense else "") + (_ANSWER.format(rows=rows) if rows else "") + _READING
-    )
+    found = answers(info.objectives, records)
+    rows = "\n".join(_answer(question, record, links) for question, record in found.items())
+    answer = _ANSWER.format(rows=rows) if rows else ""
+    page = _linked("`front/pareto.html`", links.parent("front/pareto.html") if links else None)
+    return text + answer + (_DENSE.format(**vars(dense)) if dense else "") + _READING.format(page=page)
 
 
-def _answer(question: str, record: TrialRecord) -> str:
+def _linked(text: str, address: str | None) -> str:
+    return f"[{text}]({address})" if address else text
+
+
+def _answer(question: str, record: TrialRecord, links: RunLinks | None) -> str:
+    trial = _linked(f"{record.number}, `{record.method}`", links.trial(record.number) if links else None)
     reductions = f"{record.cr_p or 0:.1f} % | {record.cr_f or 0:.1f} %"
-    return (
-        f"| {question} | {record.number}, `{record.method}` | {record.accuracy or 0:.2f} % | {reductions} | "
-        f"{record.speedup or 0:.2f}x |"
-    )
+    return f"| {question} | {trial} | {record.accuracy or 0:.2f} % | {reductions} | {record.speedup or 0:.2f}x |"
 
 
 def parameters(values: Mapping[str, Any]) -> dict[str, str]:
@@ -134,11 +141,3 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _leaves(value, f"{key}.")
         elif value is not None:
             yield key, value
-
-
-def _named(entry: object) -> str:
-    return str(entry.get("name", "?")) if isinstance(entry, Mapping) else str(entry)
-
-
-def _join(words: list[str], last: str) -> str:
-    return f" {last} ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

@@ -13,9 +13,12 @@ from lrsearch.record import DenseRecord, TrialRecord
 from lrsearch.tracking.panels import view_front
 from lrsearch.tracking.pareto_page import write_page
 from lrsearch.tracking.pareto_picture import write_picture
+from lrsearch.tracking.story import Story
 
 
-def write_front(folder: Path, info: SweepInfo, dense: DenseRecord, records: Sequence[TrialRecord]) -> None:
+def write_front(
+    folder: Path, info: SweepInfo, dense: DenseRecord, records: Sequence[TrialRecord], story: Story
+) -> None:
     """Write the three files into an existing folder.
 
     Args:
@@ -23,9 +26,10 @@ def write_front(folder: Path, info: SweepInfo, dense: DenseRecord, records: Sequ
         info: names the sweep and its objectives, which give the panels.
         dense: the reference of every panel.
         records: every finished trial, ``pareto`` set.
+        story: what the page tells beside the front.
     """
     view = view_front(info, dense, records)
-    write_page(folder / "pareto.html", view)
+    write_page(folder / "pareto.html", view, story)
     write_picture(folder / "pareto.png", view)
     _write_table(folder / "front.csv", view.front)
 

@@ -15,6 +15,8 @@ from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
 # muted palette what is left.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7B5EA7", "#6B6B6B",
             "#882255", "#117733", "#DDCC77", "#332288", "#44AA99", "#CC6677", "#999933", "#AA4499")  # fmt: skip
+_SAME = {"cr_f": "flops", "speedup": "throughput", "cr_p": "params"}
+"""Metrics that say the same as another."""
 _DROPS = (0.5, 1.0, 2.0)
 """Losses of accuracy, in percentage points, that readers ask for."""
 
@@ -51,11 +53,17 @@ class Panel:
     def y_range(self) -> tuple[float, float]:
         """What to show of the y axis: front and dense network, not flattened by one bad trial."""
         front = [point.y for point in self.points if point.record.pareto]
-        values = front or [point.y for point in self.points]
+        values = (front or [point.y for point in self.points]) + self._repeated()
         if self.y.dense is not None:
             values = [*values, self.y.dense]
         margin = max(0.08 * (max(values) - min(values)), 0.002 * max(map(abs, values)), 1e-6)
         return min(values) - 2 * margin, max(values) + margin
+
+    def _repeated(self) -> list[float]:
+        """The ends of the bars that other seeds gave."""
+        extras = [point.record.extra for point in self.points if self.y.metric == "accuracy"]
+        known = [(extra["accuracy_mean"], extra["accuracy_std"]) for extra in extras if "accuracy_mean" in extra]
+        return [mean + sign * std for mean, std in known for sign in (-1, 1)]
 
 
 @dataclass(frozen=True)
@@ -104,12 +112,13 @@ def answers(objectives: Mapping[str, str], records: Sequence[TrialRecord]) -> di
 
 
 def _panels(info: SweepInfo, dense: DenseRecord, records: Sequence[TrialRecord]) -> list[Panel]:
-    """Accuracy (or else the first objective) against each other objective, or against parameters alone."""
+    """Accuracy (or else the first objective) against each other objective, and always against size and speed."""
     names = list(info.objectives)
     first = "accuracy" if "accuracy" in names or not names else names[0]
-    axes = {(axis := _axis(name, dense)).title: axis for name in names if name != first}
-    others = list(axes.values()) or [_axis("params", dense)]
-    return [_panel(other, _axis(first, dense), records) for other in others]
+    said = {_SAME.get(name, name) for name in names}
+    wanted = [*names, *(name for name in ("flops", "throughput", "params") if name not in said)]
+    axes = {(axis := _axis(name, dense)).title: axis for name in wanted if name != first}
+    return [_panel(other, _axis(first, dense), records) for other in axes.values()]
 
 
 def _colours(info: SweepInfo, records: Sequence[TrialRecord]) -> dict[str, str]:
@@ -136,7 +145,7 @@ def _axis(metric: str, dense: DenseRecord) -> Axis:
         title = f"{'FLOPs' if metric == 'flops' else 'Parameters'}, % of dense"
         return Axis(metric, title, direction, lambda r: _ratio(getattr(r, metric), getattr(dense, metric)), 100.0)
     if metric in ("throughput", "speedup"):
-        return Axis(metric, "Speed-up over dense, ×", direction, lambda r: r.speedup, 1.0)
+        return Axis(metric, "Throughput, × dense", direction, lambda r: r.speedup, 1.0)
     title, at_dense = {
         "accuracy": ("Accuracy (validation), %", dense.accuracy),
         "accuracy_drop": ("Accuracy lost, points", 0.0),

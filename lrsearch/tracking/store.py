@@ -9,12 +9,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
+from urllib.parse import urlsplit, urlunsplit
 
 from lrsearch.errors import LrsearchError, hide_passwords
+from lrsearch.tracking.links import DEFAULT_SERVER, RunLinks
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 KEY = "lrsearch.key"
 """The tag by which a run is found again: ``<sweep>``, or ``<sweep>/<number>`` of a trial."""
@@ -63,7 +66,7 @@ def ui_command(uri: str | None, storage: Path, port: int = 5000) -> list[str]:
     Raises:
         LrsearchError: the storage folder has no store yet, or the store is a server with a UI of its own.
     """
-    if uri is not None and uri.startswith(("http://", "https://")):
+    if is_server(uri):
         raise LrsearchError(f"tracking URI {uri} is a server with a UI of its own: open it in a browser")
     if uri is None and not _database(storage).exists():
         raise LrsearchError(f"storage {storage} has no mlflow.db: run a sweep there first")
@@ -81,16 +84,56 @@ def front_address(uri: str | None, storage: Path, sweep: str, port: int = 5000) 
     Raises:
         LrsearchError: the store cannot be opened, or holds no such sweep.
     """
+    links = find_runs(uri, storage, sweep)
+    if links is None:
+        raise LrsearchError(f"MLflow store {tracking_uri(uri, storage)} holds no sweep named {sweep!r}")
+    return f"http://127.0.0.1:{port}/{links.parent('front/pareto.html')}"
+
+
+def find_runs(uri: str | None, storage: Path, sweep: str) -> RunLinks | None:
+    """The runs of a sweep, or None where the store holds none.
+
+    Raises:
+        LrsearchError: the store cannot be opened.
+    """
+    if uri is None and not _database(storage).exists():
+        return None
     client = connect(uri, storage)
     experiment = client.get_experiment_by_name(sweep)
-    if experiment is not None:
-        for run in client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{sweep}'", max_results=1):
-            # Without workflowType MLflow 3 opens its pages for language models.
-            return (
-                f"http://127.0.0.1:{port}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
-                "/artifacts/front/pareto.html?workflowType=machine_learning"
-            )
-    raise LrsearchError(f"MLflow store {tracking_uri(uri, storage)} holds no sweep named {sweep!r}")
+    runs = (
+        {}
+        if experiment is None
+        else {run.data.tags.get(KEY): run for run in all_runs(client, experiment.experiment_id)}
+    )
+    if experiment is None or sweep not in runs:
+        return None
+    ids = {int(key.rpartition("/")[2]): run.info.run_id for key, run in runs.items() if key and key != sweep}
+    parent = runs[sweep].info.run_id
+    return RunLinks(experiment.experiment_id, parent, ids, ui_address(uri))
+
+
+def all_runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    """Every run of an experiment."""
+    token = None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def ui_address(uri: str | None) -> str:
+    """Where the UI of a tracking URI is: a server's own, without user and password, or what ``lrsearch ui`` starts."""
+    if not is_server(uri):
+        return DEFAULT_SERVER
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], path=parts.path.rstrip("/")))
+
+
+def is_server(uri: str | None) -> TypeGuard[str]:
+    """Whether a tracking URI is a server with a UI of its own."""
+    return uri is not None and uri.startswith(("http://", "https://"))
 
 
 def first_line(error: BaseException) -> str:

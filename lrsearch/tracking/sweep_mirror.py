@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
 from lrsearch.tracking import entries
+from lrsearch.tracking.course import Course
 from lrsearch.tracking.history_pictures import draw_history
+from lrsearch.tracking.links import DEFAULT_SERVER, RunLinks
 from lrsearch.tracking.mirror import RunMirror
-from lrsearch.tracking.store import KEY, first_line
+from lrsearch.tracking.store import KEY, all_runs, first_line
+from lrsearch.tracking.story import start_course, tell_story
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,15 +36,23 @@ class SweepMirror:
     Neither is safe for several threads: both belong to the tracker's one thread.
     """
 
-    def __init__(self, info: SweepInfo, artifacts: str | None) -> None:
-        """Start with nothing known to MLflow; ``artifacts`` is where a new experiment keeps its files."""
+    def __init__(self, info: SweepInfo, artifacts: str | None, server: str = DEFAULT_SERVER) -> None:
+        """Start with nothing known to MLflow.
+
+        Args:
+            info: of the sweep.
+            artifacts: where a new experiment keeps its files; None where a server decides.
+            server: the address of MLflow's UI, for links.
+        """
         self._info = info
         self._artifacts = artifacts
+        self._server = server
         self._experiment_id: str | None = None
         self._parent = RunMirror(info.name, info.name)
         self._children: dict[int, RunMirror] = {}
         self._left_over: dict[str, Run] = {}
         self._dense: DenseRecord | None = None
+        self._course: Course | None = None
         self._records: dict[int, TrialRecord] = {}
         self._front: set[int] = set()
         self._changed: set[int] = set()
@@ -154,9 +165,15 @@ class SweepMirror:
             self._describe()
 
     def _describe(self) -> None:
-        self._parent.want_tags(
-            {"mlflow.note.content": entries.describe(self._info, self._dense, list(self._records.values()))}
-        )
+        description = entries.describe(self._info, self._dense, list(self._records.values()), self._links())
+        self._parent.want_tags({"mlflow.note.content": description})
+
+    def _links(self) -> RunLinks | None:
+        """To the runs that MLflow holds so far."""
+        if self._experiment_id is None or self._parent.run_id is None:
+            return None
+        trials = {number: child.run_id for number, child in self._children.items() if child.run_id is not None}
+        return RunLinks(self._experiment_id, self._parent.run_id, trials, self._server)
 
     def _look_up(self, client: MlflowClient) -> str:
         """The sweep's experiment, made if missing, and every run that earlier drivers left in it."""
@@ -167,7 +184,7 @@ class SweepMirror:
             experiment_id = experiment.experiment_id
             if experiment.lifecycle_stage == "deleted":
                 client.restore_experiment(experiment_id)
-        self._left_over = {run.data.tags[KEY]: run for run in _runs(client, experiment_id) if KEY in run.data.tags}
+        self._left_over = {run.data.tags[KEY]: run for run in all_runs(client, experiment_id) if KEY in run.data.tags}
         parent = self._left_over.pop(self._parent.key, None)
         if parent is not None:
             self._parent.adopt(client, parent)
@@ -191,9 +208,12 @@ class SweepMirror:
 
         assert self._dense is not None  # noqa: S101 - next_drawing waits for it
         began = time.monotonic()
+        records = list(self._records.values())
+        self._course = self._course or start_course(self._info, self._dense)
         with TemporaryDirectory(prefix="lrsearch-") as folder:
             try:
-                write_front(Path(folder), self._info, self._dense, list(self._records.values()))
+                story = tell_story(self._info, self._dense, records, self._links(), self._course)
+                write_front(Path(folder), self._info, self._dense, records, story)
             except Exception as error:  # a picture is not worth the numbers that come after it
                 _log.warning("the front of sweep %s cannot be drawn: %s", self._info.name, first_line(error))
             client.log_artifacts(parent_id, folder, "front")
@@ -201,13 +221,3 @@ class SweepMirror:
         ended = time.monotonic()
         self._front_is_drawn = True
         self._draw_not_before = ended + max(_FRONT_PACE, 20 * (ended - began))
-
-
-def _runs(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    token = None
-    while True:
-        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return

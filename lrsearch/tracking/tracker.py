@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
-from lrsearch.tracking.store import artifact_location, connect, first_line
+from lrsearch.tracking.store import artifact_location, connect, first_line, ui_address
 from lrsearch.tracking.sweep_mirror import SweepMirror
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Tracker:
         """
         self._client = connect(uri, storage)
         self._artifacts = partial(artifact_location, uri, storage)
+        self._server = ui_address(uri)
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._mirror: SweepMirror | None = None
         self._thread: Thread | None = None
@@ -57,7 +58,7 @@ class Tracker:
 
     def sweep_started(self, info: SweepInfo) -> None:
         """Start writing; the runs that earlier drivers left are looked up first."""
-        self._mirror = SweepMirror(info, self._artifacts(info.name))
+        self._mirror = SweepMirror(info, self._artifacts(info.name), self._server)
         self._stopping.clear()
         self._thread = Thread(target=self._work, args=(self._mirror,), name="lrsearch-mlflow", daemon=True)
         self._thread.start()

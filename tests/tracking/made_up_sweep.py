@@ -85,6 +85,7 @@ def finished_trial(number: int) -> TrialRecord:
         speedup=speedup,
         seconds=rng.uniform(4, 9),
         hyperparameters=values,
+        seed=number,
         reason="stopped at epoch 2 by its rank" if number % 7 == 6 else None,
     )
 

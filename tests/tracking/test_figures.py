@@ -9,9 +9,12 @@ from html.parser import HTMLParser
 import made_up_sweep as made_up
 import pytest
 
+from lrsearch.files import write_json
 from lrsearch.record import TrialRecord
-from lrsearch.tracking.figures import write_front
+from lrsearch.tracking.figures import write_front as write_files
+from lrsearch.tracking.links import RunLinks
 from lrsearch.tracking.panels import hyperparameter_text, view_front
+from lrsearch.tracking.story import tell_story
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +27,16 @@ def records():
 @pytest.fixture
 def info(tmp_path):
     return made_up.sweep_info(tmp_path, 40)
+
+
+def write_front(folder, info, dense, records, **known):
+    write_files(folder, info, dense, records, tell_story(info, dense, records, **known))
+
+
+def content_of(folder):
+    """What the page's script draws."""
+    page = (folder / "pareto.html").read_text(encoding="utf-8")
+    return json.loads(re.search(r'<script type="application/json" id="content">(.*?)</script>', page, re.S)[1])
 
 
 class Links(HTMLParser):
@@ -50,14 +63,60 @@ def page_of(folder):
 
 def test_page_opens_without_anything_else(tmp_path, info, records):
     write_front(tmp_path, info, made_up.DENSE, records)
-    page = page_of(tmp_path)
-    assert page.fetched == []
+    assert page_of(tmp_path).fetched == []
     text = (tmp_path / "pareto.html").read_text(encoding="utf-8")
     assert len(text) > 3_000_000, "plotly itself is inside"
     assert not re.search(r"@import|url\(http", text[:20_000])
-    for record in records:
-        hovered = re.search(rf"trial {record.number} (·|\\u00b7)", text) is not None
-        assert hovered == (record.state == "complete")
+
+
+def test_page_knows_every_complete_trial_and_what_is_asked_of_it(tmp_path, info, records):
+    complete = {record.number: record for record in records if record.state == "complete"}
+    run = {number: f"run{number}" for number in complete}
+    write_front(tmp_path, info, made_up.DENSE, records, links=RunLinks("5", "parent", run, "https://mlflow.org"))
+    content = content_of(tmp_path)
+    assert {int(number) for number in content["trials"]} == complete.keys()
+    for number, trial in content["trials"].items():
+        record = complete[int(number)]
+        assert (trial["method"], trial["pareto"], trial["seed"]) == (record.method, record.pareto, record.seed)
+        assert trial["speedup"] == pytest.approx(record.speedup, rel=1e-6)
+        assert trial["hyperparameters"] == hyperparameter_text(record.hyperparameters)
+        assert trial["run"] == f"#/experiments/5/runs/run{number}?workflowType=machine_learning"
+    assert content["server"] == "https://mlflow.org"
+    assert len(content["hypervolumes"]) == len(records)
+    assert content["hypervolumes"][-1] == pytest.approx(made_up.front_of(records), rel=1e-4)
+    assert content["hypervolumes"] == sorted(content["hypervolumes"])
+    assert content["coordinates"].keys() == {"alds", "tucker"}
+
+
+def test_page_tells_what_other_seeds_gave(tmp_path, info, records):
+    repeated = [replace(r, extra={"accuracy_mean": 70.0, "accuracy_std": 0.25}) if r.pareto else r for r in records]
+    write_front(tmp_path, info, made_up.DENSE, repeated)
+    content = content_of(tmp_path)
+    for trial in content["trials"].values():
+        assert (trial.get("mean"), trial.get("std")) == ((70.0, 0.25) if trial["pareto"] else (None, None))
+    assert all(panel["range"][0] < 69.75 for panel in content["panels"]), "no bar is cut off"
+    assert "70.00 ± 0.25" in page_of(tmp_path).cells
+
+
+def test_page_shows_the_layers_of_front_members_alone(tmp_path, info, records):
+    front = [record for record in records if record.pareto]
+    dominated = next(record for record in records if not record.pareto and record.state == "complete")
+    for record, ranks in ((front[0], [3, 3]), (dominated, [77])):
+        entry = {"layer": "conv<1>", "shape": [8, 4, 3, 3], "kind": "svd", "ranks": ranks, "reason": None}
+        entry |= {"dense_params": 100, "params": 25, "error": 0.125}
+        write_json(info.folder / "trials" / str(record.number) / "layers.json", [entry])
+    write_front(tmp_path, info, made_up.DENSE, records)
+    cells = page_of(tmp_path).cells
+    assert "2×3" in cells and "77" not in cells
+    content = content_of(tmp_path)["trials"]
+    assert content[str(front[0].number)]["ranks"] == "ranks 3–3 in 1 of 1 layers"
+
+
+def test_importances_are_those_that_the_sweep_left(tmp_path, info, records):
+    shares = {"alds": {"accuracy": {"budget.params": 0.75, "k": 0.25}}}
+    write_json(info.folder / "front" / "importance.json", shares)
+    write_front(tmp_path, info, made_up.DENSE, records)
+    assert content_of(tmp_path)["importances"] == shares
 
 
 def test_table_lists_the_front_and_only_it(tmp_path, info, records):
@@ -101,7 +160,10 @@ def test_picture_is_a_png_and_touches_no_global_state(tmp_path, info, records):
 )
 def test_any_objectives_can_be_drawn(tmp_path, info, records, objectives):
     write_front(tmp_path, replace(info, objectives=objectives), made_up.DENSE, records)
-    assert page_of(tmp_path).tags.count("section") >= 1
+    panels = content_of(tmp_path)["panels"]
+    assert {"accuracy", "accuracy_drop", "flops"} & {panel["metric"] for panel in panels}
+    said = {panel["x"] for panel in panels}
+    assert {"Throughput, × dense"} <= said and len(panels) == len(said), "each axis once, speed always"
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -113,8 +175,9 @@ def test_hardly_any_trials_can_be_drawn(tmp_path, info, count):
 
 def test_each_panel_joins_the_front_of_its_own_two_axes(info, records):
     view = view_front(info, made_up.DENSE, records)
-    assert [panel.x.metric for panel in view.panels] == ["flops", "throughput"]
-    for panel, better in zip(view.panels, (lambda a, b: a < b, lambda a, b: a > b), strict=True):
+    assert [panel.x.metric for panel in view.panels] == ["flops", "throughput", "params"]
+    less, more = (lambda a, b: a < b), (lambda a, b: a > b)
+    for panel, better in zip(view.panels, (less, more, less), strict=True):
         complete = [r.number for r in records if r.state == "complete"]
         assert sorted(p.record.number for p in panel.points) == complete
         for point in panel.points:
