@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from lrsearch.measure.throughput import Throughput, measure_throughput
 from lrsearch.models import build_model
 from lrsearch.persistence import WEIGHTS, read_weights, save_weights
 from lrsearch.record import DenseRecord, Report
-from lrsearch.training import TrainingConfig, train
+from lrsearch.training import Retraining, TrainingConfig, train
+from lrsearch.training.distillation import distil_logits
 
 RECORD = "dense.json"
 EVALUATION_BATCH = 256
@@ -74,7 +75,8 @@ class DenseSpec:
         weights = self.model.get("weights")
         if weights is None:
             content["train"] = self.train
-        else:
+            weights = ((self.train.get("distil") or {}).get("teacher") or {}).get("weights")
+        if weights is not None:
             content["weights"] = _digest(Path(weights))
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -94,20 +96,32 @@ def prepare_dense(spec: DenseSpec, folder: Path) -> Iterator[Report]:
     started = time.monotonic()
     torch.set_num_threads(spec.workplace.threads)
     device, gate = torch.device(spec.workplace.device), DeviceGate(spec.workplace.device)
-    splits = load_data(spec.data)
+    splits = load_data(spec.data).on(device)
     torch.manual_seed(spec.seed)
     model = build_model(spec.model).to(device)
     folder.mkdir(parents=True, exist_ok=True)
     if "weights" not in spec.model:
         config = TrainingConfig.model_validate(spec.train)
         checkpoint = folder / "checkpoint.pt"
-        for epoch in train(model, splits, config, device=device, seed=spec.seed, gate=gate, checkpoint=checkpoint):
+        lesson = yield from _lesson(spec, config, folder / "teacher")
+        where: dict[str, Any] = {"device": device, "seed": spec.seed, "gate": gate, "checkpoint": checkpoint}
+        for epoch in train(model, splits, config, **where, retraining=lesson):
             yield Report("retrain", epoch.epoch, epoch.epochs, {"loss": epoch.loss, "accuracy": epoch.accuracy})
         checkpoint.unlink(missing_ok=True)
     model.eval()
     save_weights(model, folder / WEIGHTS)
     record = _measure(model, splits, spec, gate, time.monotonic() - started)
     write_json(folder / RECORD, asdict(record))
+
+
+def _lesson(spec: DenseSpec, config: TrainingConfig, folder: Path) -> Generator[Report, None, Retraining | None]:
+    """Prepare the network's teacher, if it has one, and what it adds to the training."""
+    distil = config.distil
+    if distil is None or distil.teacher is None:
+        return None
+    yield from prepare_dense(replace(spec, model=distil.teacher, train=spec.train | {"distil": None}), folder)
+    teacher = load_dense_model(distil.teacher, folder, torch.device(spec.workplace.device))
+    return Retraining(extra_loss=distil_logits(teacher, distil.weight, distil.temperature))
 
 
 def load_dense_record(folder: Path) -> DenseRecord:

@@ -26,6 +26,7 @@ from lrsearch.methods.base import Compressed, Progress, Retrains, Task
 from lrsearch.persistence import load_compression, read_weights, save_compressed, save_compression, save_weights
 from lrsearch.record import LAYERS, Report
 from lrsearch.training import Epoch, Retraining, RetrainingConfig, read_history, train
+from lrsearch.training.distillation import distil_logits
 from lrsearch.trial_spec import TrialSpec
 from lrsearch.version import __version__
 
@@ -126,11 +127,18 @@ class Pipeline:
             seed=self.spec.seed,
             gate=self.gate,
             checkpoint=self.folder / CHECKPOINT,
-            retraining=self.retraining(compressed, dense),
+            retraining=self._towards(dense, self.retraining(compressed, dense)),
         ):
             metrics = self._row(epoch)
             yield Report("retrain", metrics["epoch"], metrics.pop("epochs"), metrics)
         save_compressed(compressed.model.eval(), compressed.recipe, self.folder)
+
+    def _towards(self, dense: nn.Module, retraining: Retraining | None) -> Retraining | None:
+        """A training that the dense network teaches, where the space says so."""
+        distil = self.config.distil
+        if distil is None:
+            return retraining
+        return (retraining or Retraining()).adding(distil_logits(dense, distil.weight, distil.temperature))
 
     def epochs(self) -> list[dict[str, Any]]:
         """The epochs of this round that are finished, as plain data."""

@@ -118,12 +118,19 @@ class Space(BaseModel):
         for _ in self.enqueued():
             pass  # it checks what it yields
         try:
-            rounds = self.retraining().rounds
+            retraining = self.retraining()
         except ValidationError as error:
             raise ValueError(f"retrain.{_sentence(error, RetrainingConfig)}") from error
-        if rounds > 1:
-            self._check_rounds(rounds)
+        if retraining.rounds > 1:
+            self._check_rounds(retraining.rounds)
+        self._check_teachers(retraining)
         return self
+
+    def _check_teachers(self, retraining: RetrainingConfig) -> None:
+        if self.train.distil is not None:
+            _named("train.distil.teacher", self.train.distil.teacher or {}, model_names())
+        if retraining.distil is not None and retraining.distil.teacher is not None:
+            raise ValueError("retrain.distil.teacher is given, expected none: the dense network is the teacher there")
 
     def _check_rounds(self, rounds: int) -> None:
         for method, entries in self.methods.items():
@@ -133,7 +140,7 @@ class Space(BaseModel):
     def retraining(self, epochs: int | None = None) -> RetrainingConfig:
         """The training that follows compression: ``train`` with the overrides of ``retrain``, or for other epochs."""
         overrides = with_preset(self.retrain) | ({} if epochs is None else {"epochs": epochs})
-        merged = self.train.model_dump() | {"epochs": 0} | overrides
+        merged = self.train.model_dump() | {"epochs": 0, "distil": None} | overrides
         if not {"lr", "schedule", "schedule_epochs"} & set(overrides):
             merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"]) or None
         return RetrainingConfig.model_validate(merged)

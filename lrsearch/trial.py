@@ -51,7 +51,7 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
     with only_process(folder / "lock"):  # a worker orphaned by a killed driver may still be finishing
         torch.set_num_threads(spec.threads or spec.workplace.threads)
         device, gate = torch.device(spec.workplace.device), DeviceGate(spec.workplace.device)
-        splits = _splits(json.dumps(spec.data))
+        splits = _splits(json.dumps(spec.data), device)
         if spec.continues is not None:
             _take_over(spec, Path(spec.continues), folder)
         dense = copy.deepcopy(_dense(json.dumps(spec.model), Path(spec.dense_folder), device))
@@ -82,7 +82,7 @@ def evaluate_test(spec: TrialSpec, folder: Path) -> float:
     torch.set_num_threads(spec.workplace.threads)
     device = torch.device(spec.workplace.device)
     model = rebuild(folder).to(device)
-    splits, gate = _splits(json.dumps(spec.data)), DeviceGate(spec.workplace.device)
+    splits, gate = _splits(json.dumps(spec.data), device), DeviceGate(spec.workplace.device)
     accuracy = evaluate(model, splits.batches("test", EVALUATION_BATCH), device, gate, splits.score)["accuracy"]
     write_json(folder / TESTED, {"test_accuracy": accuracy})
     return accuracy
@@ -188,6 +188,6 @@ def _dense(model: str, folder: Path, device: torch.device) -> nn.Module:
 
 
 @lru_cache(maxsize=1)
-def _splits(config: str) -> Splits:
-    """The data of a config, kept between the trials of one worker."""
-    return load_data(json.loads(config))
+def _splits(config: str, device: torch.device) -> Splits:
+    """The data of a config, what fits in memory on the device, kept between the trials of one worker."""
+    return load_data(json.loads(config)).on(device)

@@ -70,6 +70,15 @@ def test_retraining_with_a_rate_of_its_own_has_a_schedule_of_its_own(write):
     assert (retraining.epochs, retraining.schedule_epochs, retraining.lr) == (4, None, 0.01)
 
 
+def test_retraining_has_a_teacher_only_if_it_says_so(write):
+    taught = "{epochs: 12, lr: 1e-1, distil: {teacher: {name: digits_resnet}}}"
+    own = VALID.replace("{epochs: 12, lr: 1e-1}", taught)
+
+    assert load_space(write(own)).retraining().distil is None
+    distil = load_space(write(own.replace("{epochs: 4}", "{epochs: 4, distil: {weight: 0.5}}"))).retraining().distil
+    assert distil is not None and distil.teacher is None and distil.weight == 0.5
+
+
 FAULTS = {
     "misspelt section": (("retrain:", "retrian:"), ["retrian", "'retrain'"]),
     "misspelt key": (("lr: 1e-1", "lrr: 1e-1"), ["train", "lrr", "'lr'"]),
@@ -98,6 +107,13 @@ FAULTS = {
     ),
     "grid of a range": (("{trials: 6}", "{sampler: grid}"), ["alds.budget.params", "uniform [0.1, 0.8]"]),
     "rungs too close": (("{trials: 6}", "{rungs: {factor: 1}}"), ["search.rungs.factor", "1"]),
+    "no teacher": (("lr: 1e-1", "distil: {weight: 2}"), ["train.distil.teacher.name", "missing"]),
+    "unknown teacher": (("lr: 1e-1", "distil: {teacher: {name: digits_mpl}}"), ["train.distil.teacher", "digits_mlp"]),
+    "a teacher of its own": (
+        ("{epochs: 4}", "{epochs: 4, distil: {teacher: {name: digits_mlp}}}"),
+        ["retrain.distil.teacher", "the dense network"],
+    ),
+    "unknown precision": (("lr: 1e-1", "precision: half"), ["train.precision", "half", "bfloat16"]),
     "no mapping": ((VALID, "- alds\n"), ["expected keys"]),
 }
 

@@ -10,22 +10,26 @@ import torch
 
 import lrsearch
 from lrsearch import rebuild
+from lrsearch.data import load_data
 from lrsearch.dense import DenseSpec, Workplace, load_dense_model, load_dense_record, prepare_dense
 from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedError
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.deployment import Deployment
+from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.throughput import Throughput
 from lrsearch.methods.alds import Alds
 from lrsearch.models import build_model
 from lrsearch.outcome import failure_reason, read_result
 from lrsearch.persistence import read_weights
 from lrsearch.recipe import Recipe
-from lrsearch.training import Retraining, RetrainingConfig, TrainingConfig, read_history
+from lrsearch.training import Retraining, RetrainingConfig, TrainingConfig, read_history, train
+from lrsearch.training.distillation import distil_logits
 from lrsearch.trial import evaluate_test, run_trial
 from lrsearch.trial_spec import TrialSpec
 
 MODEL = {"name": "digits_resnet", "width": 8}
 DATA = {"name": "digits"}
+CPU = torch.device("cpu")
 HERE = Workplace(deployment=Deployment(batch_size=16), seconds=0.1)
 
 
@@ -70,6 +74,48 @@ def test_dense_network_is_trained_once(dense_folder):
 
     assert list(prepare_dense(spec, dense_folder)) == []
     assert (dense_folder / "weights.safetensors").stat().st_mtime_ns == written
+
+
+def test_a_teacher_is_prepared_first_and_taught_from(tmp_path):
+    """The same as training one network after the other by hand."""
+    plain = TrainingConfig(epochs=1).model_dump(mode="json")
+    teacher = MODEL | {"width": 6}
+    train_too = plain | {"distil": {"teacher": teacher, "weight": 0.5, "temperature": 2.0}}
+    spec = DenseSpec(MODEL, DATA, train_too, 3, HERE)
+    assert [report.total for report in prepare_dense(spec, tmp_path / "taught")] == [1, 1]
+    assert list(prepare_dense(spec, tmp_path / "taught")) == []
+
+    list(prepare_dense(replace(spec, model=teacher, train=plain), tmp_path / "teacher"))
+    master = load_dense_model(teacher, tmp_path / "teacher", CPU)
+    torch.manual_seed(3)
+    student = build_model(MODEL)
+    lesson = Retraining(extra_loss=distil_logits(master, 0.5, 2.0))
+    config, gate = TrainingConfig.model_validate(plain), DeviceGate("cpu", tmp_path / "locks")
+    list(train(student, load_data(DATA), config, device=CPU, seed=3, gate=gate, retraining=lesson))
+
+    for model, expected, folder in ((MODEL, student, "taught"), (teacher, master, "taught/teacher")):
+        found = load_dense_model(model, tmp_path / folder, CPU).state_dict()
+        assert all(torch.equal(value, found[key]) for key, value in expected.state_dict().items())
+
+
+def test_the_key_of_a_network_holds_its_teacher_and_the_teachers_weights(tmp_path):
+    weights = tmp_path / "weights.pt"
+    keys = set()
+    for content in (b"one", b"other"):
+        weights.write_bytes(content)
+        train = {"distil": {"teacher": {"name": "digits_mlp", "weights": str(weights)}}}
+        keys |= {DenseSpec(MODEL, DATA, train, 0, HERE).key() for _ in range(2)}
+    assert len(keys) == 2
+
+
+def test_the_dense_network_teaches_where_the_retraining_says_so(spec, tmp_path):
+    taught = spec.retrain | {"epochs": 1, "distil": {"weight": 1.0}}
+    losses = []
+    for name, retrain in (("alone", taught | {"distil": None}), ("taught", taught)):
+        list(run_trial(replace(spec, retrain=retrain), tmp_path / name))
+        losses.append(read_history(tmp_path / name / "checkpoint.pt")[0].loss)
+    assert losses[1] > losses[0]
+    assert not torch.equal(*(next(iter(weights(tmp_path / name).values())) for name in ("alone", "taught")))
 
 
 def test_speeds_on_two_kinds_of_device_are_not_compared(spec, dense_folder, tmp_path):

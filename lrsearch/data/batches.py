@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 Augment = Callable[[Tensor, Generator], Tensor]
-"""A random change of a batch of inputs, drawn from the generator."""
+"""A random change of a batch of inputs, on any device, drawn from the generator, which is the CPU's."""
 
 
 @runtime_checkable
@@ -23,11 +23,11 @@ class Augmentable(Protocol):
 
 
 class Batches:
-    """Batches of (inputs, targets) on the CPU that can be iterated again and again, always the same.
+    """Batches of (inputs, targets) that can be iterated again and again, always the same.
 
     The batches' sizes differ by at most one, so that none is too small for batch norm. Data sets held in
-    memory are cut by index, all others go through a DataLoader. The global random state is neither used nor
-    changed.
+    memory are cut by index where they are, a GPU's memory too; all others go through a DataLoader, onto the CPU. The
+    global random state is neither used nor changed.
 
     Args:
         dataset: items of (input, target).
@@ -35,6 +35,7 @@ class Batches:
         seed: None for the data set's order and no augmentation; else what order and augmentation depend on.
         augment: applied to each batch of inputs where a seed is given.
         num_workers: processes that read items beside this one.
+        pin_memory: whether the DataLoader puts batches where a GPU can fetch them by itself.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Batches:
         seed: int | None = None,
         augment: Augment | None = None,
         num_workers: int = 0,
+        pin_memory: bool = False,
     ) -> None:
         self._dataset = dataset
         self._items = len(cast(Sized, dataset))
@@ -52,6 +54,7 @@ class Batches:
         self._seed = seed
         self._augment = augment
         self._num_workers = num_workers
+        self._pin_memory = pin_memory
 
     def __len__(self) -> int:
         """The number of batches."""
@@ -80,6 +83,7 @@ class Batches:
             dataset,
             batch_sampler=[part.tolist() for part in parts],
             num_workers=self._num_workers,
+            pin_memory=self._pin_memory,
             generator=Generator().manual_seed(seed),
         )
         return iter(loader)

@@ -40,7 +40,7 @@ class Normalization:
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Normalise one image (C, H, W) or a batch (N, C, H, W) of pixels in [0, 1]."""
-        mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (torch.tensor(values, device=pixels.device).view(-1, 1, 1) for values in (self.mean, self.std))
         return (pixels - mean) / std
 
     @property
@@ -145,16 +145,20 @@ class ShiftAndFlip:
     flip: bool
 
     def __call__(self, inputs: Tensor, generator: Generator) -> Tensor:
-        """Change (N, C, H, W) images into as many of the same shape."""
+        """Change (N, C, H, W) images into as many of the same shape, on the same device.
+
+        What is drawn from the generator does not depend on the device.
+        """
         number, _, height, width = inputs.shape
-        black = torch.tensor(self.black).view(1, -1, 1, 1)
+        device = inputs.device
+        black = torch.tensor(self.black, device=device).view(1, -1, 1, 1)
         padded = functional.pad(inputs - black, (self.pixels,) * 4) + black
-        top, left = torch.randint(2 * self.pixels + 1, (2, number, 1), generator=generator)
-        rows = top + torch.arange(height)
-        columns = left + torch.arange(width)
+        top, left = torch.randint(2 * self.pixels + 1, (2, number, 1), generator=generator).to(device)
+        rows = top + torch.arange(height, device=device)
+        columns = left + torch.arange(width, device=device)
         if self.flip:
-            mirrored = torch.rand(number, 1, generator=generator) < 0.5
+            mirrored = (torch.rand(number, 1, generator=generator) < 0.5).to(device)
             columns = torch.where(mirrored, columns.flip(1), columns)
-        image = torch.arange(number).view(-1, 1, 1)
+        image = torch.arange(number, device=device).view(-1, 1, 1)
         # Indexing with three index tensors around the channel puts the channel last.
         return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, TensorDataset
 
 from lrsearch.data.batches import Augment, Batches
 from lrsearch.data.scores import Score, top1
@@ -34,6 +35,7 @@ class Splits:
         augment: a random change of a batch of training inputs, or None.
         num_workers: processes that read items which are not in memory.
         score: how answers are judged: classes of images, or of pixels.
+        pin_memory: whether batches that are read from files are put where a GPU can fetch them by itself.
     """
 
     name: str
@@ -45,6 +47,18 @@ class Splits:
     augment: Augment | None = None
     num_workers: int = 0
     score: Score = top1
+    pin_memory: bool = False
+
+    def on(self, device: torch.device) -> Splits:
+        """The same data with all that is held in memory on a device, so that batches are cut and augmented there.
+
+        What batches hold does not depend on where they are made, but for rounding.
+        """
+        train, calibration, validation, test = (
+            _moved(part, device) for part in (self.train, self.calibration, self.validation, self.test)
+        )
+        pinned = device.type == "cuda"
+        return replace(self, train=train, calibration=calibration, validation=validation, test=test, pin_memory=pinned)
 
     def batches(
         self,
@@ -54,12 +68,27 @@ class Splits:
         seed: int | None = None,
     ) -> Batches:
         """Batches of one part: plain and in order, or shuffled and augmented depending on ``seed`` only."""
-        return Batches(getattr(self, split), batch_size, seed=seed, augment=self.augment, num_workers=self.num_workers)
+        return Batches(
+            getattr(self, split),
+            batch_size,
+            seed=seed,
+            augment=self.augment,
+            num_workers=self.num_workers,
+            pin_memory=self.pin_memory,
+        )
 
     def example_input(self) -> Tensor:
         """A batch of one input."""
         inputs: Tensor = self.validation[0][0]
         return inputs.unsqueeze(0)
+
+
+def _moved(dataset: Dataset[Any], device: torch.device) -> Dataset[Any]:
+    if not isinstance(dataset, TensorDataset):
+        return dataset
+    moved = copy.copy(dataset)
+    moved.tensors = tuple(tensor.to(device) for tensor in dataset.tensors)
+    return moved
 
 
 def stratified(targets: Tensor, fractions: Sequence[float], seed: int) -> list[Tensor]:

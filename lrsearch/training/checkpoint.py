@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from lrsearch.errors import LrsearchError
 from lrsearch.files import replacing
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,16 @@ class Checkpoint:
         optimizer: the state dict of the optimizer.
         history: the finished epochs, in order.
         origin: what the training depends on, as plain data; only the same training may go on from here.
+        average: the state dict of the averaged network; empty where nothing is averaged.
+        scaler: the state dict of the loss scaling; empty where losses are not scaled.
     """
 
     model: dict[str, Any]
     optimizer: dict[str, Any]
     history: list[Epoch]
     origin: dict[str, Any]
+    average: dict[str, Any] = field(default_factory=dict)
+    scaler: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Replace the file at ``path`` in one step."""
@@ -64,6 +68,8 @@ class Checkpoint:
             "optimizer": self.optimizer,
             "history": [asdict(epoch) for epoch in self.history],
             "origin": self.origin,
+            "average": self.average,
+            "scaler": self.scaler,
         }
         with replacing(path) as temporary:
             torch.save(content, temporary)
@@ -81,7 +87,8 @@ class Checkpoint:
             if content["format"] != _FORMAT:
                 raise LrsearchError(f"checkpoint {path} has format {content['format']!r}, expected {_FORMAT}; {remedy}")
             history = [Epoch(**epoch) for epoch in content["history"]]
-            return cls(content["model"], content["optimizer"], history, content["origin"])
+            model, optimizer, *rest = (content[key] for key in ("model", "optimizer", "origin", "average", "scaler"))
+            return cls(model, optimizer, history, *rest)
         except (
             pickle.UnpicklingError,
             RuntimeError,
@@ -95,8 +102,15 @@ class Checkpoint:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             raise LrsearchError(f"checkpoint {path} cannot be read ({reason}); {remedy}") from error
 
-    def restore(self, path: Path, model: nn.Module, optimizer: Optimizer, origin: dict[str, Any]) -> None:
-        """Put model and optimizer back to where this checkpoint, read from ``path``, was made.
+    def restore(
+        self,
+        path: Path,
+        origin: dict[str, Any],
+        model: nn.Module,
+        optimizer: Optimizer,
+        average: nn.Module | None = None,
+    ) -> None:
+        """Put network, optimizer and averaged network back to where this checkpoint, read from ``path``, was made.
 
         Raises:
             LrsearchError: it belongs to another training or another network.
@@ -110,6 +124,8 @@ class Checkpoint:
         try:
             model.load_state_dict(self.model)
             optimizer.load_state_dict(self.optimizer)
+            if average is not None:
+                average.load_state_dict(self.average)
         except (RuntimeError, ValueError, KeyError) as error:
             raise LrsearchError(
                 f"checkpoint {path} belongs to another network; delete it to restart this training from its first epoch"

@@ -10,6 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from lrsearch.training.presets import with_preset
 
 
+class DistillationConfig(BaseModel):
+    """How a network is trained towards the predictions of another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    teacher: dict[str, Any] | None = None
+    """Under ``train``, the other network as under ``model``, trained first in the same way unless it has ``weights``.
+    Under ``retrain`` the dense network is the teacher."""
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Of the distance between predictions, beside the cross-entropy."""
+    temperature: float = Field(default=4.0, gt=0, allow_inf_nan=False)
+    """That softens the predictions of both."""
+
+
 class TrainingConfig(BaseModel):
     """How a network is trained. The defaults suit batch-normalised CNNs trained with SGD.
 
@@ -45,6 +59,16 @@ class TrainingConfig(BaseModel):
     """First epochs of the schedule, in which the learning rate rises linearly from 0."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target probability that is spread over all classes."""
+    distil: DistillationConfig | None = None
+    """Train towards a teacher's predictions too (Hinton et al. 2015); ``retrain`` does not take this from ``train``."""
+    ema_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Evaluate and keep the exponential moving average of the weights over steps, with this share of the old."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of forward and backward passes where it is safe (autocast); weights stay in float32. Losses are scaled for
+    ``float16``."""
+    deterministic: bool = False
+    """Use only algorithms that give the same result every time, also on a GPU; slower, and an error where torch has
+    none."""
     schedule_epochs: int | None = Field(default=None, ge=1)
     """Length of the schedule where it is longer than the training, which then runs the schedule's last
     ``epochs`` epochs: learning-rate rewinding (ALDS supplement, B.5)."""

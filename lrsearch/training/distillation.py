@@ -17,9 +17,8 @@ from torch.utils.hooks import RemovableHandle
 
 from lrsearch.factorize.effective_weight import effective_weight
 from lrsearch.measure.modes import evaluation_mode
+from lrsearch.training.retraining import ExtraLoss
 
-ExtraLoss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""(inputs, outputs) of a training step -> a scalar."""
 _Outputs: TypeAlias = dict[str, list[Tensor]]
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
 from torch.nn.functional import cross_entropy
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lrsearch.data import Batches, Splits
 from lrsearch.data.seeds import derived_seed
@@ -22,7 +24,7 @@ from lrsearch.measure.gate import DeviceGate
 from lrsearch.training.checkpoint import Checkpoint, Epoch
 from lrsearch.training.config import TrainingConfig
 from lrsearch.training.optimizer import build_optimizer
-from lrsearch.training.random_state import random_state
+from lrsearch.training.random_state import deterministic_algorithms, random_state
 from lrsearch.training.retraining import Retraining
 from lrsearch.training.schedule import learning_rate
 
@@ -63,29 +65,46 @@ def train(
     """
     model.to(device)
     optimizer = build_optimizer(model, config)
+    average = None if config.ema_decay is None else moving_average(model, config.ema_decay)
+    scaler = GradScaler(device.type, enabled=config.precision == "float16")
     # Not its length: a training may be continued for more epochs.
     origin = {"seed": seed, **config.model_dump(mode="json", exclude={"epochs", "schedule_epochs"})}
     history: list[Epoch] = []
     if checkpoint is not None and checkpoint.exists():
         saved = Checkpoint.load(checkpoint)
-        saved.restore(checkpoint, model, optimizer, origin)
+        saved.restore(checkpoint, origin, model, optimizer, average)
+        scaler.load_state_dict(saved.scaler)
         history = saved.history
     retraining = retraining or Retraining()
-    trainer = _Trainer(model, optimizer, config, device, gate, retraining)
+    trainer = _Trainer(model, optimizer, config, device, gate, retraining, average, scaler)
+    result = model if average is None else average.module
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.monotonic()
         epoch_seed = derived_seed(seed, epoch)
-        with random_state(epoch_seed, device), _frozen(model, retraining.frozen(epoch)):
+        with (
+            random_state(epoch_seed, device),
+            deterministic_algorithms(config.deterministic),
+            _frozen(model, retraining.frozen(epoch)),
+        ):
             batches = splits.batches("train", config.batch_size, seed=epoch_seed)
             loss, lr = trainer.run_epoch(batches, epoch)
         validation = splits.batches("validation", max(1, config.batch_size // trainer.parts))
-        scores = evaluate(model, validation, device, gate, splits.score)
+        scores = evaluate(result, validation, device, gate, splits.score)
         accuracy, seconds = scores.pop("accuracy"), time.monotonic() - started
         history.append(Epoch(epoch, config.epochs, loss, accuracy, lr, seconds, scores))
         if checkpoint is not None:
-            Checkpoint(model.state_dict(), optimizer.state_dict(), history, origin).save(checkpoint)
+            averaged = {} if average is None else average.state_dict()
+            state = model.state_dict(), optimizer.state_dict(), history, origin, averaged, scaler.state_dict()
+            Checkpoint(*state).save(checkpoint)
         yield history[-1]
+    model.load_state_dict(result.state_dict())
     model.eval()
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy whose ``update_parameters`` moves its weights and statistics towards the model's (Polyak averaging)."""
+    step = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, multi_avg_fn=step, use_buffers=True)
 
 
 @dataclass
@@ -96,6 +115,8 @@ class _Trainer:
     device: torch.device
     gate: DeviceGate
     retraining: Retraining
+    average: AveragedModel | None
+    scaler: GradScaler
     parts: int = 1
     """Into how many parts a batch is cut, their gradients added up."""
 
@@ -108,7 +129,8 @@ class _Trainer:
         for rate in rates:
             with self.gate.work():
                 inputs, targets = next(remaining)
-                loss = self._step(inputs.to(self.device), targets.to(self.device), rate, epoch)
+                inputs, targets = (tensor.to(self.device, non_blocking=True) for tensor in (inputs, targets))
+                loss = self._step(inputs, targets, rate, epoch)
             total += loss * len(inputs)
             images += len(inputs)
         self.model.eval()
@@ -130,7 +152,10 @@ class _Trainer:
             )
         if not math.isfinite(value):
             raise TrialFailedError(f"loss is {value} in epoch {epoch}, at learning rate {rate:.3g}")
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
         return value
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> float | None:
@@ -141,17 +166,19 @@ class _Trainer:
         try:
             for some, their in zip(inputs.tensor_split(parts), targets.tensor_split(parts), strict=True):
                 loss = self._loss(some, their) * (len(some) / len(inputs))
-                loss.backward()  # type: ignore[no-untyped-call]
+                self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 total += loss.item()
         except torch.OutOfMemoryError:
             return None
         return total
 
     def _loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = self.model(inputs)
-        loss = cross_entropy(outputs, targets, label_smoothing=self.config.label_smoothing)
-        extra = self.retraining.extra_loss
-        return loss if extra is None else loss + extra(inputs, outputs)
+        precision = getattr(torch, self.config.precision)
+        with torch.autocast(self.device.type, precision, enabled=precision is not torch.float32):
+            outputs = self.model(inputs)
+            loss = cross_entropy(outputs, targets, label_smoothing=self.config.label_smoothing)
+            extra = self.retraining.extra_loss
+            return loss if extra is None else loss + extra(inputs, outputs)
 
 
 @contextmanager

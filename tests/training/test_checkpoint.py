@@ -43,7 +43,7 @@ def test_any_truncation_is_an_error_that_says_what_to_do(tmp_path: Path) -> None
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [{"epochs": 3}, [1], 7, {"format": 2}, {"format": 1, "history": [{"epoch": 1}]}])
+@pytest.mark.parametrize("content", [{"epochs": 3}, [1], 7, {"format": 1}, {"format": 2, "history": [{"epoch": 1}]}])
 def test_another_torch_file_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(LrsearchError, match="delete it to restart"):
@@ -82,4 +82,4 @@ def test_another_trainings_checkpoint_is_refused(
     saved(path)
     model = nn.Linear(width, 2)
     with pytest.raises(LrsearchError, match=sentence):
-        Checkpoint.load(path).restore(path, model, torch.optim.SGD(model.parameters()), origin)
+        Checkpoint.load(path).restore(path, origin, model, torch.optim.SGD(model.parameters()))

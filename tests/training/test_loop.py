@@ -84,12 +84,21 @@ def test_the_global_random_state_is_left_alone(splits: Splits, gate: DeviceGate)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("interruptions", [(1,), (2,), (3,), (1, 2, 3), (4,)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"optimizer": "adamw"},
+        {"ema_decay": 0.9, "warmup_epochs": 2},
+        {"precision": "bfloat16"},
+        {"precision": "float16", "ema_decay": 0.8, "deterministic": True},
+    ],
+)
+@pytest.mark.parametrize("interruptions", [(1,), (3,), (1, 2, 3), (4,)])
 def test_an_interrupted_training_ends_as_if_it_never_stopped(
-    interruptions: tuple[int, ...], optimizer: str, splits: Splits, gate: DeviceGate, tmp_path: Path
+    interruptions: tuple[int, ...], options: dict[str, Any], splits: Splits, gate: DeviceGate, tmp_path: Path
 ) -> None:
-    config = CONFIG.model_copy(update={"optimizer": optimizer, "lr": 0.01})
+    config = CONFIG.model_copy(update={"lr": 0.01, **options})
     whole = network()
     expected = run(whole, splits, gate, config)
     path = tmp_path / "checkpoint.pt"
@@ -231,6 +240,60 @@ def test_one_plain_step_agrees_with_the_formula(splits: Splits, gate: DeviceGate
     assert math.isclose(epoch.loss, loss.item(), rel_tol=1e-5) and epoch.lr == 0.5
     assert torch.allclose(model[1].weight, weight - 0.5 * (weight.grad + 0.01 * weight), atol=1e-6)
     assert torch.allclose(model[1].bias, bias - 0.5 * bias.grad, atol=1e-6)
+
+
+def test_the_moving_average_is_what_is_kept_and_evaluated(splits: Splits, gate: DeviceGate) -> None:
+    """Steps of one batch, averaged by the formula; the training itself is that without averaging."""
+    decay, config = 0.7, TrainingConfig(epochs=5, lr=0.05, batch_size=100, ema_decay=0.7)
+    averaged, plain = network(), network()
+    states = []
+    for _ in train(plain, splits, config.model_copy(update={"ema_decay": None}), device=CPU, seed=0, gate=gate):
+        states.append({key: value.clone() for key, value in plain.state_dict().items() if value.is_floating_point()})
+    expected = states[0]
+    for state in states[1:]:
+        expected = {key: decay * expected[key] + (1 - decay) * state[key] for key in expected}
+    history = run(averaged, splits, gate, config)
+    for key, value in expected.items():
+        torch.testing.assert_close(averaged.state_dict()[key], value)
+    validation = splits.batches("validation", 50)
+    assert history[-1].accuracy == evaluate(averaged, validation, CPU, gate)["accuracy"]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision_computes_in_it_and_keeps_weights_in_single(
+    precision: str, splits: Splits, gate: DeviceGate
+) -> None:
+    model: Any = network()
+    seen = set()
+    model[0].register_forward_hook(lambda *given: seen.add((given[0].training, given[2].dtype)))
+    history = run(model, splits, gate, CONFIG.model_copy(update={"precision": precision, "epochs": 3}))
+    exact = run(network(), splits, gate, CONFIG.model_copy(update={"epochs": 3}))
+    assert seen == {(True, getattr(torch, precision)), (False, torch.float32)}
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert history[-1].loss == pytest.approx(exact[-1].loss, rel=0.05) and history[-1].loss != exact[-1].loss
+
+
+def test_losses_are_scaled_in_half_precision_so_that_small_gradients_survive(gate: DeviceGate) -> None:
+    """Predictions so sure that the gradient is half the smallest number of float16, which is 6e-8."""
+    data = TensorDataset(torch.full((8, 4), 0.005), torch.zeros(8).long())
+    splits = Splits("small", data, data, data, data, classes=2)
+    config = TrainingConfig(epochs=1, lr=1e8, momentum=0, weight_decay=0, batch_size=8, schedule="constant")
+    steps = []
+    for precision in ("float32", "float16"):
+        model: Any = nn.Sequential(nn.Linear(4, 2, bias=False))
+        before = torch.tensor([[300.0], [-300.0]]).expand(2, 4)
+        model[0].weight.data.copy_(before)
+        run(model, splits, gate, config.model_copy(update={"precision": precision}))
+        steps.append(model[0].weight.detach() - before)
+    torch.testing.assert_close(steps[1], steps[0], rtol=0.05, atol=0)
+    assert steps[0].abs().max() > 1
+
+
+def test_only_deterministic_algorithms_are_used_where_asked_for(splits: Splits, gate: DeviceGate) -> None:
+    model, seen = network(), set()
+    model.register_forward_pre_hook(lambda *_: seen.add((model.training, torch.are_deterministic_algorithms_enabled())))
+    run(model, splits, gate, TrainingConfig(epochs=1, deterministic=True))
+    assert seen == {(True, True), (False, False)} and not torch.are_deterministic_algorithms_enabled()
 
 
 def test_steps_wait_for_a_measurement(splits: Splits, gate: DeviceGate, monkeypatch: pytest.MonkeyPatch) -> None:
