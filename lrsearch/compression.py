@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,7 @@ from lrsearch.recipe import Recipe
 from lrsearch.training import recalibrate_batch_norm
 
 CALIBRATION_BATCH = 128
+Watch: TypeAlias = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def compress(
     architecture: Mapping[str, Any] | None = None,
     seed: int = 0,
     deployment: Deployment | None = None,
+    watch: Watch | None = None,
     **hyperparameters: Any,
 ) -> Compression:
     """Compress any network with one method, without retraining; ``model`` stays untouched.
@@ -75,6 +77,7 @@ def compress(
         architecture: the model entry of a space file, kept in the recipe so that it rebuilds without ``model``.
         seed: seeds every random choice of the method.
         deployment: batch size, precision and layout in which methods that go by time measure it.
+        watch: told of each step of the work.
         **hyperparameters: the method's own.
 
     Raises:
@@ -92,7 +95,7 @@ def compress(
         latency=LatencyTable(deployment),
     )
     steps = compress_steps(model, method, values, task)
-    compressed = drain(steps)
+    compressed = drain(steps, watch)
     dense, small = count_cost(model, task.example_input), count_cost(compressed.model, task.example_input)
     parsed = parse_hyperparameters(method, values)
     report = {
@@ -114,6 +117,7 @@ def apply_recipe(
     example_input: Tensor | None = None,
     architecture: Mapping[str, Any] | None = None,
     recalibrate: bool = True,
+    watch: Watch | None = None,
 ) -> Compression:
     """Rebuild a recipe on new weights: the same ranks in every layer, decomposed from ``model``, without retraining.
 
@@ -127,6 +131,7 @@ def apply_recipe(
         example_input: a batch of one input, as of ``compress``.
         architecture: the model entry of a space file, for the new recipe; by default the recipe's.
         recalibrate: re-estimate batch-norm statistics where there is data.
+        watch: as of ``compress``.
 
     Raises:
         LrsearchError: the recipe does not fit the network, or does not say enough to be applied to other weights.
@@ -137,7 +142,7 @@ def apply_recipe(
         recipe = Recipe.load(path / RECIPE if path.is_dir() else path)
     described = dict(architecture) if architecture is not None else recipe.architecture
     task = make_task(model, data, example_input=example_input, architecture=described)
-    compressed = drain(_recipe_steps(recipe, model, task))
+    compressed = drain(_recipe_steps(recipe, model, task), watch)
     recalibrate = recalibrate and task.calibration is not None
     if recalibrate:
         recalibrate_batch_norm(compressed.model, task.calibration or (), task.device, reference=model)
@@ -233,11 +238,13 @@ def size_metrics(dense: Cost, small: Cost) -> dict[str, int | float | None]:
     }
 
 
-def drain(steps: Generator[Any, None, Compressed]) -> Compressed:
-    """Run a compression to its end and return what it returns."""
+def drain(steps: Generator[Progress, None, Compressed], watch: Watch | None = None) -> Compressed:
+    """Run a compression to its end and return what it returns; ``watch`` is told of each step."""
     while True:
         try:
-            next(steps)
+            progress = next(steps)
+            if watch is not None:
+                watch(progress)
         except StopIteration as stop:
             compressed: Compressed = stop.value
             return compressed

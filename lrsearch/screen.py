@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -17,7 +17,11 @@ from rich.text import Text
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
 
+if TYPE_CHECKING:
+    from lrsearch.doctor import Finding
+
 _SLOWER = "x!"
+_VERDICTS = {"ok": "green", "note": "yellow", "fix": "bold red"}
 Row = Mapping[str, Any]
 
 
@@ -118,6 +122,17 @@ def facts_table(facts: Mapping[str, tuple[Any, Any]]) -> Table:
     for name, (dense, compressed) in facts.items():
         if compressed is not None:
             table.add_row(name, _figure(dense), _figure(compressed))
+    return table
+
+
+def finding_table(finding: Finding) -> Table:
+    """One finding of the doctor, and what to do, beside its verdict."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for width in (4, 9, None):
+        table.add_column(width=width)
+    table.add_row(Text(finding.verdict, style=_VERDICTS[finding.verdict]), finding.what, finding.text)
+    if finding.advice:
+        table.add_row("", "", f"-> {finding.advice}")
     return table
 
 

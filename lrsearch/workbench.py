@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrsearch.compression import Compression, apply_recipe, compress, size_metrics
+from lrsearch.compression import Compression, Watch, apply_recipe, compress, size_metrics
 from lrsearch.data import SplitName, Splits, load_data
 from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput
 from lrsearch.errors import LrsearchError
@@ -38,6 +38,7 @@ def compress_to(
     budget: Mapping[str, float] | None,
     hyperparameters: Mapping[str, Any],
     seed: int,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Compress a named model and write ``recipe.json``, ``weights.safetensors`` and ``report.json``.
 
@@ -55,13 +56,20 @@ def compress_to(
         example_input=bench.example,
         architecture=bench.architecture,
         seed=seed,
+        watch=watch,
         **hyperparameters,
     )
     return bench.keep(result, folder, {"seed": seed})
 
 
 def apply_to(
-    folder: Path, recipe: Path, *, model: Mapping[str, Any] | None, data: Mapping[str, Any] | None, weights: Path | None
+    folder: Path,
+    recipe: Path,
+    *,
+    model: Mapping[str, Any] | None,
+    data: Mapping[str, Any] | None,
+    weights: Path | None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Rebuild a recipe on new weights and write what ``compress_to`` writes.
 
@@ -71,6 +79,7 @@ def apply_to(
         model: the dense network; None for the one that the recipe names.
         data: re-estimates batch norm, and is what the report's test accuracies are of.
         weights: a file of the dense network's weights.
+        watch: told of each step of the work.
 
     Raises:
         LrsearchError: anything named does not exist or does not fit, or the folder cannot be written.
@@ -82,7 +91,12 @@ def apply_to(
         raise LrsearchError(f"recipe {path} names no architecture, expected --model")
     bench = _Bench({**named, "weights": str(weights)} if weights else named, data, _reported_shape(path.parent))
     result = apply_recipe(
-        wanted, bench.dense, bench.splits, example_input=bench.example, architecture=bench.architecture
+        wanted,
+        bench.dense,
+        bench.splits,
+        example_input=bench.example,
+        architecture=bench.architecture,
+        watch=watch,
     )
     return bench.keep(result, folder, {})
 

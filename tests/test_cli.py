@@ -13,6 +13,7 @@ import torch
 from lrsearch.cli import main
 from lrsearch.files import write_json
 from lrsearch.models import build_model
+from lrsearch.observer import SweepInfo
 from lrsearch.persistence import rebuild, save_weights
 from lrsearch.sweep.store import SweepStore
 from tests.sweep.simulator import make_space, open_session, simulate
@@ -171,6 +172,23 @@ def test_status_as_json(tmp_path, finished_sweep):
     keys = {"name", "trials", "finished", "failed", "pruned", "running", "front_size", "hypervolume"}
     assert keys <= one.keys()
     assert (one["trials"], one["finished"], one["running"]) == (6, 6, 0)
+
+
+def test_confirm_as_json_says_nothing_else_on_stdout(tmp_path, finished_sweep, monkeypatch):
+    def repeated(space, store, seeds, observers, address):
+        observers[-1].sweep_started(SweepInfo("sim", store.folder, 6, 0, 1, {}, {}))
+
+    monkeypatch.setattr("lrsearch.sweep.confirm.confirm_front", repeated)
+    done = lrsearch("confirm", "sim", "--format", "json", cwd=tmp_path)
+
+    assert done.stdout == lrsearch("front", "sim", "--format", "json", cwd=tmp_path).stdout
+    assert "6 trials" in done.stderr
+
+
+def test_tables_have_colour_in_a_terminal_and_none_in_a_pipe(tmp_path, finished_sweep, monkeypatch):
+    assert "\x1b" not in lrsearch("front", "sim", cwd=tmp_path).stdout
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[1m" in lrsearch("front", "sim", cwd=tmp_path).stdout
 
 
 def test_compress_measure_evaluate(tmp_path):

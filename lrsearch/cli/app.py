@@ -30,7 +30,7 @@ def _options(debug: Annotated[bool, typer.Option("--debug", help="Show traceback
 def main() -> None:
     """Entry point: faults become one sentence on stderr and exit status 1."""
     try:
-        app()
+        app(prog_name="lrsearch")
     except LrsearchError as error:
         _fail(str(error))
     except KeyboardInterrupt:

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 from lrsearch.arguments import parse_budget, parse_named, parse_shape, parse_values
+from lrsearch.cli.completion import complete_method, complete_sweep
 from lrsearch.cli.options import Data, Format, FormatOption, ModelOption, Settings, Storage
 from lrsearch.cli.output import console, print_json
+from lrsearch.cli.progress import progress_bar
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 ExportFormat = Literal["torch", "exported-program", "onnx"]
@@ -23,7 +25,7 @@ verbs = typer.Typer()
 def compress(
     model: ModelOption,
     out: Annotated[Path, typer.Option(help="Folder for recipe.json, weights.safetensors and report.json.")],
-    method: Annotated[str, typer.Option(help="Compression method.")] = "alds",
+    method: Annotated[str, typer.Option(help="Compression method.", autocompletion=complete_method)] = "alds",
     budget: Annotated[
         str | None, typer.Option(help="What to keep, such as params=0.5 or flops=0.5.", metavar="PARAMS=F")
     ] = None,
@@ -36,21 +38,28 @@ def compress(
     """Compress one network with one method; no Ray, no tracking."""
     from lrsearch.workbench import compress_to
 
-    report = compress_to(
-        out,
-        model=parse_named(model) | ({"weights": str(weights)} if weights else {}),
-        data=parse_named(data) if data else None,
-        method=method,
-        budget=parse_budget(budget),
-        hyperparameters=parse_values(settings),
-        seed=seed,
-    )
+    with progress_bar(method) as watch:
+        report = compress_to(
+            out,
+            model=parse_named(model) | ({"weights": str(weights)} if weights else {}),
+            data=parse_named(data) if data else None,
+            method=method,
+            budget=parse_budget(budget),
+            hyperparameters=parse_values(settings),
+            seed=seed,
+            watch=watch,
+        )
     _print_written(report, out, format)
 
 
 @verbs.command(rich_help_panel=PANEL)
 def apply(
-    recipe: Annotated[str, typer.Argument(help="A recipe.json or its folder, NAME:TRIAL, or NAME for a front's knee.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe.json or its folder, NAME:TRIAL, or NAME for a front's knee.", autocompletion=complete_sweep
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder for recipe.json, weights.safetensors and report.json.")],
     model: Annotated[
         str | None, typer.Option(help="The dense network, as of `compress`; by default the recipe's.", metavar="MODEL")
@@ -64,13 +73,15 @@ def apply(
     from lrsearch.sweeps import find_network
     from lrsearch.workbench import apply_to
 
-    report = apply_to(
-        out,
-        Path(recipe) if Path(recipe).is_file() else find_network(recipe, storage),
-        model=parse_named(model) if model else None,
-        data=parse_named(data) if data else None,
-        weights=weights,
-    )
+    with progress_bar("recipe") as watch:
+        report = apply_to(
+            out,
+            Path(recipe) if Path(recipe).is_file() else find_network(recipe, storage),
+            model=parse_named(model) if model else None,
+            data=parse_named(data) if data else None,
+            weights=weights,
+            watch=watch,
+        )
     _print_written(report, out, format)
 
 
@@ -126,7 +137,9 @@ def evaluate(
 def export(
     target: Annotated[
         str,
-        typer.Argument(help="NAME:TRIAL, NAME for the front's knee, or a folder.", metavar="NETWORK"),
+        typer.Argument(
+            help="NAME:TRIAL, NAME for the front's knee, or a folder.", metavar="NETWORK", autocompletion=complete_sweep
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder (torch) or file to write.")],
     format: Annotated[ExportFormat, typer.Option(help="How to write it.")] = "torch",

@@ -7,9 +7,11 @@ from typing import Annotated, Literal
 import typer
 
 from lrsearch.arguments import without_password
+from lrsearch.cli.completion import complete_sweep
 
 Format = Literal["table", "json"]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
+Sweep = Annotated[str, typer.Argument(help="Name of the sweep.", autocompletion=complete_sweep)]
 Storage = Annotated[str, typer.Option(help="Folder that holds the sweeps.", metavar="URI")]
 Tracking = Annotated[
     str | None,

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def console() -> Console:
-    """Standard output, with colours and tables as wide as the terminal where it is one."""
+def console(*, stderr: bool = False) -> Console:
+    """Standard output or error, with colours and tables as wide as the terminal where it is one."""
     from rich.console import Console
 
-    return Console()
+    return Console(stderr=stderr)
 
 
 def print_json(content: Any) -> None:

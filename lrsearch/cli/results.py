@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from lrsearch.arguments import parse_numbers, shared_folder
-from lrsearch.cli.options import Dashboard, FormatOption, Storage
+from lrsearch.cli.completion import complete_sweep
+from lrsearch.cli.options import Dashboard, FormatOption, Storage, Sweep
 from lrsearch.cli.output import console, print_csv, print_json
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
@@ -23,7 +24,9 @@ verbs = typer.Typer()
 
 @verbs.command(rich_help_panel=PANEL)
 def status(
-    name: Annotated[str | None, typer.Argument(help="Name of the sweep; by default all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the sweep; by default all.", autocompletion=complete_sweep)
+    ] = None,
     storage: Storage = DEFAULT_STORAGE,
     format: FormatOption = "table",
     address: Dashboard = None,
@@ -44,7 +47,7 @@ def status(
 
 @verbs.command(rich_help_panel=PANEL)
 def front(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    name: Sweep,
     objectives: Annotated[
         str | None, typer.Option(help="Metrics to take the front over, such as accuracy,params.")
     ] = None,
@@ -77,7 +80,7 @@ def front(
 
 @verbs.command(rich_help_panel=PANEL)
 def table(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    name: Sweep,
     drops: Annotated[
         str, typer.Option(help="Losses of validation accuracy that are accepted, in percentage points.")
     ] = "0,0.5,1,2",
@@ -101,7 +104,7 @@ def table(
 
 @verbs.command(rich_help_panel=PANEL)
 def report(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    name: Sweep,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
@@ -114,7 +117,10 @@ def report(
 
 @verbs.command(rich_help_panel=PANEL)
 def ui(
-    name: Annotated[str | None, typer.Argument(help="Name of a sweep, to print the address of its front.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name of a sweep, to print the address of its front.", autocompletion=complete_sweep),
+    ] = None,
     storage: Storage = DEFAULT_STORAGE,
     port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000,
 ) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrsearch.arguments import packed_path, parse_duration, parse_settings, shared_folder
-from lrsearch.cli.options import Address, Settings, Storage, TimeBudget, Tracking
-from lrsearch.cli.output import console
+from lrsearch.cli.options import Address, FormatOption, Settings, Storage, Sweep, TimeBudget, Tracking
+from lrsearch.cli.output import console, print_json
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def search(
 
 @verbs.command(rich_help_panel=PANEL)
 def resume(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    name: Sweep,
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: Tracking = None,
     address: Address = None,
@@ -89,21 +89,26 @@ def resume(
 
 @verbs.command(rich_help_panel=PANEL)
 def confirm(
-    name: Annotated[str, typer.Argument(help="Name of the sweep.")],
+    name: Sweep,
     seeds: Annotated[int, typer.Option(help="Repetitions of each network.")] = 3,
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: Tracking = None,
     address: Address = None,
+    format: FormatOption = "table",
 ) -> None:
     """Repeat the front with other seeds and test it: mean and standard deviation."""
     from lrsearch import sweeps
     from lrsearch.screen import SweepScreen, front_rows, front_table
 
-    screen = console()
+    watch = SweepScreen(console(stderr=format == "json"))
     results = sweeps.confirm(
-        name, seeds, storage=storage, tracking_uri=tracking_uri, address=address, observers=(SweepScreen(screen),)
+        name, seeds, storage=storage, tracking_uri=tracking_uri, address=address, observers=(watch,)
     )
-    screen.print(front_table(front_rows(results.dense, results.front)))
+    rows = front_rows(results.dense, results.front)
+    if format == "json":
+        print_json(rows)
+    else:
+        console().print(front_table(rows))
 
 
 @verbs.command(rich_help_panel=PANEL)

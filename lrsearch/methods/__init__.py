@@ -9,13 +9,15 @@ import importlib
 import pkgutil
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from lrsearch.errors import LrsearchError
-from lrsearch.methods.base import Hyperparameters, Method
 from lrsearch.names import unknown_name
+
+if TYPE_CHECKING:
+    from lrsearch.methods.base import Hyperparameters, Method  # imports PyTorch, which names do not need
 
 ENTRY_POINTS = "lrsearch.methods"
 _NO_METHOD = "base"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from lrsearch.errors import LrsearchError
 from lrsearch.sweep import WORKER_SETTINGS
 
 _DRIVER_FOLDER = "LRSEARCH_DRIVER_FOLDER"
+_PATIENCE = 10.0
+"""Seconds in which a cluster must answer."""
 
 
 @contextmanager
@@ -34,6 +37,8 @@ def connected(address: str | None) -> Iterator[None]:
             f"--address is {address!r}, expected auto or host:port of a cluster that this machine is a node of; "
             "from another machine use: lrsearch submit SPACE.yaml --address http://HEAD:8265"
         )
+    if address is not None:
+        _require_answer(address)
     try:
         ray.init(
             # "local" rather than nothing, which would join whatever cluster was last started here, dead or alive.
@@ -52,6 +57,23 @@ def connected(address: str | None) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself would try for many minutes.
+
+    Raises:
+        LrsearchError: nobody listens at ``host:port``.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE).close()
+    except OSError as error:
+        raise LrsearchError(
+            f"Ray could not be reached at {address}: {error.strerror or error}; is a cluster running there?"
+        ) from error
 
 
 def machines() -> list[dict[str, float]]:
