@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from lrsearch.observer import SweepInfo
-from lrsearch.record import DenseRecord, Report, TrialRecord
+from lrsearch.record import LAYERS, DenseRecord, Report, TrialRecord
 from lrsearch.tracking import entries
 from lrsearch.tracking.course import Course
 from lrsearch.tracking.history_pictures import draw_history
@@ -18,6 +18,7 @@ from lrsearch.tracking.links import DEFAULT_SERVER, RunLinks
 from lrsearch.tracking.mirror import RunMirror
 from lrsearch.tracking.store import KEY, all_runs, first_line
 from lrsearch.tracking.story import start_course, tell_story
+from lrsearch.tracking.trial_page import draw_trial
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -92,7 +93,8 @@ class SweepMirror:
         child.want_metrics(entries.result_metrics(record))
         child.want_tags(entries.result_tags(record) | {"lrsearch.pareto": str(record.pareto).lower()})
         child.want_status(entries.STATUS[record.state])
-        for file in (folder / "recipe.json", folder / "history.json", *draw_history(folder)):
+        kept = (folder / name for name in ("recipe.json", LAYERS, "history.json"))
+        for file in (*kept, *draw_history(folder), *draw_trial(folder, record, epochs)):
             if file.exists():
                 child.want_file(file)
 

@@ -53,7 +53,7 @@ class Runs:
                     (int(e["epoch"]), pytest.approx(e[key])) for e in made_up.history(number)
                 ]
             if expected.state == "complete":
-                assert self.artifacts(run) == ["recipe.json"]
+                assert self.artifacts(run) == ["recipe.json", "trial.html"]
                 assert run.data.metrics["speedup"] == pytest.approx(expected.speedup)
         steps = [step for step, _ in self.history(self.parent, "hypervolume")]
         assert steps == sorted(set(steps)) and steps[-1] == trials
