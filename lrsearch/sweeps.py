@@ -239,6 +239,39 @@ def find_network(target: str, storage: str = DEFAULT_STORAGE) -> Path:
     return results.folder / "trials" / str(trial.number)
 
 
+def log_models(target: str, register: str | None = None, storage: str = DEFAULT_STORAGE) -> dict[int, str]:
+    """Log networks as MLflow models of their trials' runs, once each.
+
+    Args:
+        target: ``NAME`` for every member of a sweep's front, ``NAME:TRIAL`` for one trial.
+        register: name of a registered model that gets a version with the alias ``knee``: the front's knee, or the
+            trial that was named.
+        storage: folder that holds the sweep.
+
+    Returns:
+        Number of a trial -> URI of its model, which ``mlflow.pytorch.load_model`` takes.
+
+    Raises:
+        LrsearchError: there is no such sweep or trial, MLflow does not hold its runs, or a network cannot be written.
+    """
+    from lrsearch.tracking import find_runs, models
+
+    name, _, _ = target.partition(":")
+    chosen = find_network(target, storage)
+    results, store = load_front(name, storage), SweepStore(storage_folder(storage), name)
+    uri = _remembered_uri(store)
+    links = find_runs(uri, store.storage, name)
+    numbers = [int(chosen.name)] if ":" in target else [trial.number for trial in results.front]
+    runs = {number: links.trials.get(number) for number in numbers} if links else dict.fromkeys(numbers)
+    if missing := [str(number) for number, run in runs.items() if run is None]:
+        raise LrsearchError(
+            f"MLflow lacks runs of trials {', '.join(missing)}, fill them in with: lrsearch resume {name}"
+        )
+    networks = {run: results.folder / "trials" / str(number) for number, run in runs.items() if run is not None}
+    logged = models.log_models(uri, store.storage, networks, register, runs[int(chosen.name)])
+    return {int(networks[run].name): model for run, model in logged.items()}
+
+
 def status(name: str, storage: str = DEFAULT_STORAGE) -> dict[str, Any]:
     """How far a sweep has come; ``interrupted`` counts trials that a dead driver left unfinished."""
     store = SweepStore(storage_folder(storage), name)

@@ -12,9 +12,10 @@ from lrsearch.cli.completion import complete_method, complete_sweep
 from lrsearch.cli.options import Data, Format, FormatOption, ModelOption, Settings, Storage
 from lrsearch.cli.output import console, print_json
 from lrsearch.cli.progress import progress_bar
+from lrsearch.errors import LrsearchError
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
-ExportFormat = Literal["torch", "exported-program", "onnx"]
+ExportFormat = Literal["torch", "exported-program", "onnx", "mlflow"]
 SplitName = Literal["train", "calibration", "validation", "test"]
 
 PANEL = "Single networks"
@@ -141,16 +142,41 @@ def export(
             help="NAME:TRIAL, NAME for the front's knee, or a folder.", metavar="NETWORK", autocompletion=complete_sweep
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder (torch) or file to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder (torch, mlflow) or file to write. Format mlflow without it logs models of the trials' runs: "
+            "NAME those of the whole front."
+        ),
+    ] = None,
     format: Annotated[ExportFormat, typer.Option(help="How to write it.")] = "torch",
+    register: Annotated[
+        str | None,
+        typer.Option(help="With format mlflow: register the front's knee as this model, alias knee.", metavar="MODEL"),
+    ] = None,
     shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
     storage: Storage = DEFAULT_STORAGE,
 ) -> None:
     """Write a compressed network so that it loads without lrsearch."""
     from lrsearch import sweeps
+
+    if format == "mlflow" and out is None:
+        for number, uri in sweeps.log_models(target, register, storage).items():
+            print(f"trial {number}: {uri}")
+        if register is not None:
+            print(f"registered: models:/{register}@knee")
+        return
+    if out is None or register is not None:
+        raise LrsearchError("expected --out, or --format mlflow with or without --register")
+    folder = sweeps.find_network(target, storage)
+    if format == "mlflow":
+        from lrsearch.tracking.models import save_model
+
+        save_model(folder, out)
+        print(f"wrote {out}: {folder} with batch norm folded; load it with mlflow.pytorch.load_model")
+        return
     from lrsearch.workbench import export_folder
 
-    folder = sweeps.find_network(target, storage)
     difference = export_folder(folder, out, format, parse_shape(shape))
     print(f"wrote {out}: {folder} with batch norm folded, outputs equal to {difference:.0e}")
 

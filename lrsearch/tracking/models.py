@@ -85,12 +85,12 @@ def _log_once(client: MlflowClient, run_id: str, network: Path) -> str:
 def _register(client: MlflowClient, model_uri: str, name: str) -> None:
     import mlflow
 
-    model_id = model_uri.removeprefix("models:/")
     for version in client.search_model_versions(f"name = '{name}'"):
-        if version.model_id == model_id:
+        if version.source == model_uri:
             break
     else:
-        version = mlflow.register_model(model_uri, name)
+        with _quiet():
+            version = mlflow.register_model(model_uri, name)
     client.set_registered_model_alias(name, ALIAS, version.version)
 
 
@@ -132,16 +132,22 @@ def _verify(network: Path, model_uri: str) -> None:
 @contextmanager
 def _plain_errors(network: Path) -> Iterator[None]:
     """MLflow's and the exporter's errors as one sentence; their chatter not at all."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with _quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except LrsearchError:
         raise
     except Exception as error:
         raise LrsearchError(f"{network} cannot be written as an MLflow model: {first_line(error)}") from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
     finally:
         logging.disable(before)
 
