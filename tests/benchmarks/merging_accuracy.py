@@ -33,7 +33,7 @@ def trained(model: nn.Module, splits: Splits, epochs: int, seed: int) -> float:
     config = TrainingConfig(epochs=epochs, schedule_epochs=SCHEDULE)
     for _ in train(model, splits, config, device=CPU, seed=seed, gate=DeviceGate(CPU)) if epochs else ():
         pass
-    return evaluate(model.eval(), splits.batches("test", 1000), CPU, DeviceGate(CPU))
+    return evaluate(model.eval(), splits.batches("test", 1000), CPU, DeviceGate(CPU))["accuracy"]
 
 
 def pruned(model: nn.Module, splits: Splits, recipe: Recipe) -> nn.Module:
