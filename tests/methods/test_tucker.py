@@ -187,8 +187,3 @@ def test_branched_networks_keep_their_budget_and_rebuild(values: dict[str, Any])
     restructure(rebuilt, compressed.recipe.layers)
     rebuilt.load_state_dict(compressed.model.state_dict())
     assert torch.equal(rebuilt.eval()(images(2)), compressed.model.eval()(images(2)))
-
-
-def test_one_branch_is_the_plain_decomposition() -> None:
-    plain, one = (compress("tucker", values).model.state_dict() for values in ({}, {"branches": 1}))
-    assert all(torch.equal(value, one[key]) for key, value in plain.items())
