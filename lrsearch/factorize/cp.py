@@ -7,12 +7,13 @@ that are large and cancel; alternating least squares by tensorly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-_STARTS = 3
+_STARTS = range(3)
 _ITERATIONS = 100
 _TOLERANCE = 1e-7
 _PENALTIES = (1e-3, 1e-6)
@@ -56,8 +57,13 @@ def modes_of(weight: Tensor, scheme: int) -> Tensor:
     return modes.flatten(1, 2) if scheme == 0 else modes
 
 
-def cp_factors(tensor: Tensor, rank: int, starts: int = _STARTS) -> list[Tensor]:
+def cp_factors(tensor: Tensor, rank: int, starts: Sequence[int | list[Tensor]] = _STARTS) -> list[Tensor]:
     """A CP decomposition, the best of several starts, on the CPU in double precision.
+
+    Args:
+        tensor: what to decompose.
+        rank: number of components.
+        starts: seeds of random factors, or factors (size, rank) of each mode that are nearly right.
 
     Returns:
         For each mode its factor (size, rank). Components are sorted, the largest first, and each is spread evenly
@@ -72,12 +78,24 @@ def cp_factors(tensor: Tensor, rank: int, starts: int = _STARTS) -> list[Tensor]
     norm = float(exact.norm())
     if norm == 0:
         return [exact.new_zeros(size, rank) for size in exact.shape]
-    fits = (_fit(exact / norm, rank, start) for start in range(starts))
+    fits = (_fit(exact / norm, rank, start) for start in starts)
     finite = [fit for fit in fits if all(bool(factor.isfinite().all()) for factor in fit)]
     if not finite:
         raise ArithmeticError(f"a CP decomposition of {rank} components diverges")
     best = min(finite, key=lambda factors: float((multiply_out(factors) - exact / norm).norm()))
     return balanced([best[0] * norm, *best[1:]])
+
+
+def cp_fits(tensor: Tensor, ranks: Sequence[int]) -> list[list[Tensor]]:
+    """The ``cp_factors`` of several ascending ranks, each fitted from the largest components of the next one's.
+
+    Coming from more components costs a tenth of random starts and rarely ends in a poorer fit, as adding components
+    to a fit of fewer often does. So the errors bend where the rank of a noisy tensor is.
+    """
+    fits = [cp_factors(tensor, ranks[-1], _STARTS[:1])]
+    for rank in reversed(ranks[:-1]):
+        fits.append(cp_factors(tensor, rank, [[factor[:, :rank] for factor in fits[-1]]]))
+    return fits[::-1]
 
 
 def multiply_out(factors: list[Tensor]) -> Tensor:
@@ -99,18 +117,19 @@ def balanced(factors: list[Tensor]) -> list[Tensor]:
     return [(factor * scale)[:, order] for factor, scale in zip(factors, even, strict=True)]
 
 
-def _fit(tensor: Tensor, rank: int, start: int) -> list[Tensor]:
+def _fit(tensor: Tensor, rank: int, start: int | list[Tensor]) -> list[Tensor]:
     from tensorly.decomposition import parafac
 
-    found: Any = "random"
-    for penalty in _PENALTIES:
+    known = isinstance(start, list)
+    found: Any = (None, [factor.numpy() for factor in balanced(start)]) if isinstance(start, list) else "random"
+    for penalty in _PENALTIES[known:]:
         found = parafac(
             tensor.numpy(),
             rank,
             n_iter_max=_ITERATIONS,
             init=found,
             tol=_TOLERANCE,
-            random_state=start,
+            random_state=None if known else start,
             l2_reg=penalty,
         )
     return [torch.from_numpy(factor.copy()) for factor in found.factors]

@@ -36,6 +36,8 @@ from lrsearch.recipe import Factorization
 from lrsearch.training import Retraining
 from lrsearch.training.distillation import distil_layers
 
+LEFT_DENSE = "the rank search leaves it dense"
+
 
 class ReneHyperparameters(base.Hyperparameters):
     """What ``rene`` can be told."""
@@ -43,29 +45,29 @@ class ReneHyperparameters(base.Hyperparameters):
     decomposition: Annotated[Decomposition, Search(Choice(("tt", "cp")))] = "tt"
     """Tensor train of equal ranks; or CP with the kernel as one mode (``cp``) or height and width apart (``cp4``)."""
     initial_step: Annotated[int, Field(ge=1), Search(IntUniform(2, 32, log=True))] = 10
-    """Distance of the candidate ranks in the first stage: all multiples up to break-even."""
+    """Distance of the candidate ranks in the first stage: all multiples up to break-even, and the dense layer."""
     factor: Annotated[int, Field(ge=2), Search(Choice((2, 4, 10)))] = 10
-    """By which the step is divided from stage to stage; each searches half an old step around the rank it chose."""
+    """By which the step is divided from stage to stage; each searches half an old step around the rank it chose, and
+    once more around its own choices where one is at the end of what was searched."""
     stages: Annotated[int, Field(ge=1)] | None = None
     """Number of stages, which is the number of resolutions; None goes on until the step is 1."""
     steps: Annotated[int, Field(ge=1)] = 100
     """Alternating steps on factorizations and on coefficients in each stage."""
     warm_up: Annotated[int, Field(ge=0)] = 20
-    """Steps on the factorizations alone before them. (Tensor trains and SVDs start as the best fit for every
-    candidate: with the objective ``branch`` only CP is trained.)"""
+    """Steps on the factorizations alone before them, with the objective ``paper``."""
     beta: Annotated[float, Field(ge=0)] = 0.8
     """Exponent of the rank loss (eq. 5): how strongly small ranks are wanted where no budget says so."""
     gamma: Annotated[float, Field(gt=0)] = 0.4
     """Factor of the rank loss; in a product of losses it only scales the learning rates."""
     lr: Annotated[float, Field(gt=0)] = 0.1
-    """Learning rate of the factorizations, of weights scaled to norm 1."""
+    """Learning rate of the factorizations, of weights scaled to norm 1, with the objective ``paper``."""
     lr_alpha: Annotated[float, Field(gt=0)] = 1.0
     """Learning rate of the coefficients; with the paper's 0.001 they stay where they were."""
     batch_size: Annotated[int, Field(ge=1)] = 128
     """Training images of each step on the coefficients."""
     objective: Literal["branch", "paper"] = "branch"
-    """What the factorizations fit: the layer's weight each (``branch``), or with their mixture alone (``paper``,
-    eq. 6), by which every single one gets worse."""
+    """What the factorizations fit: the layer's weight each (``branch``), which they do from the start, so that only the
+    coefficients are trained; or with their mixture alone (``paper``, eq. 6), by which every single one gets worse."""
     rank_loss: Literal["cost", "cap", "paper"] = "cost"
     """What presses on ranks: what the layers cost together of what the budget counts (``cost``), or the sum of all
     ranks (eq. 5), each relative to its layer's break-even rank (``cap``) or to the largest candidate of the stage
@@ -100,9 +102,9 @@ class Rene(base.Method):
         costs = shares(make_caps(model, shapes, budget or Budget(params=1.0), task), shapes, members)
         layers = {name: Layer(shapes[name], torch.from_numpy(shared)) for name, shared in costs.items()}
         plan = _plan(hyperparameters, task)
-        ahead = len(plan.sizes) * (len(layers) + plan.stage_length) if layers else 0
+        ahead = plan.passes * (len(layers) + plan.stage_length) if layers else 0
         total = ahead + max(1, len(shapes))
-        found = Found({}, {})
+        found = Found({})
         if layers:
             found = yield from counted(search(model, layers, plan, task), 0, ahead, total)
         ranks = {name: chosen[-1] for name, chosen in found.ranks.items()}
@@ -113,8 +115,12 @@ class Rene(base.Method):
 
             decomposed = compress_within(model, task, "rene", budget, families, _in_proportion)
         else:
-            left = Factorization(kind="dense", reason=NOT_SMALLER)
-            chosen = {name: of_layer[ranks[name] - 1] if of_layer else left for name, of_layer in members.items()}
+            chosen = {
+                name: of_layer[ranks[name] - 1]
+                if ranks.get(name, 1) <= len(of_layer)
+                else Factorization(kind="dense", reason=LEFT_DENSE if of_layer else NOT_SMALLER)
+                for name, of_layer in members.items()
+            }
             decomposed = apply(model, task, "rene", chosen, dense)
         compressed = yield from counted(decomposed, ahead, total, total)
         return replace(compressed, history={"alpha": found.alpha, "ranks": found.ranks})

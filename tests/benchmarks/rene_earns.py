@@ -41,7 +41,7 @@ from lrsearch.methods.one_shot.candidates import Family
 from lrsearch.methods.one_shot.cap import Caps
 from lrsearch.methods.one_shot.within_budget import compress_within
 from lrsearch.methods.rene_search.budget import by_rank, smaller_members
-from lrsearch.methods.rene_search.slices import TrainSlices
+from lrsearch.methods.rene_search.candidate_weights import TrainSlices
 from lrsearch.models import build_model
 from lrsearch.training import TrainingConfig, recalibrate_batch_norm, train
 from tests.benchmarks.resnet20_curve import read
@@ -100,8 +100,8 @@ def allocated(rule: str) -> Callable[..., Compressed]:
 
 
 WAYS: Mapping[str, Callable[..., Compressed]] = {
-    "RENE, cost pressed on": rene("cost"),
-    "RENE, ranks pressed on": rene("cap"),
+    "RENE, pressing on cost": rene("cost"),
+    "RENE, pressing on ranks": rene("cap"),
     "allocator, largest error": allocated("max"),
     "allocator, summed energy": allocated("sum"),
     "one rank for all layers": allocated("one rank"),
@@ -114,6 +114,8 @@ def run(options: argparse.Namespace, seed: int) -> list[dict[str, float | str]]:
     config = TrainingConfig(epochs=options.epochs, lr=options.lr, batch_size=64)
     rows = []
     for name, compress in WAYS.items():
+        if options.ways not in name:
+            continue
         started = time.perf_counter()
         result = compress(model, make_task(model, splits, seed=seed), options.keep, options)
         seconds = time.perf_counter() - started
@@ -146,6 +148,7 @@ def main() -> None:
     parser.add_argument("--network", choices=("digits", "resnet20"), default="digits")
     parser.add_argument("--keep", type=float, default=0.2, help="fraction of the parameters")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--ways", default="", help="only those whose names contain this, such as RENE")
     parser.add_argument("--epochs", type=int, default=1, help="of fine-tuning")
     parser.add_argument("--lr", type=float, default=0.02)
     parser.add_argument("--steps", type=int, default=100, help="of RENE, in each stage")

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from lrsearch.factorize import LayerShape, find_layers
 from lrsearch.factorize.stages import max_tucker_ranks
 from lrsearch.factorize.tucker import tucker2_weights
-from lrsearch.methods.rene_search.slices import TrainSlices
+from lrsearch.methods.rene_search.candidate_weights import TrainSlices
 from lrsearch.methods.rene_search.stage import Choice, Settings, Stage
 from lrsearch.models import build_model
 
@@ -37,9 +37,9 @@ Step = Callable[[tuple[Tensor, Tensor]], None]
 def sliced(model: nn.Module, layers: dict[str, LayerShape], objective: str) -> Step:
     choices = {}
     for name, shape in layers.items():
-        slices = TrainSlices(model.get_submodule(name).get_parameter("weight"), shape, GRID)
-        choices[name] = Choice(slices, GRID[-1], torch.zeros(len(GRID), 1))
-    settings = Settings("tt", objective, "paper", beta=0.8, gamma=0.4, lr=0.01, lr_alpha=1.0)
+        candidates = TrainSlices(model.get_submodule(name).get_parameter("weight"), shape, GRID)
+        choices[name] = Choice(candidates, GRID[-1], torch.zeros(len(GRID), 1))
+    settings = Settings("tt", objective, "paper", beta=0.8, gamma=0.4, lr=0.01, lr_alpha=1.0, recalibrate=False)
     stage = Stage(model, choices, settings)
 
     def step(batch: tuple[Tensor, Tensor]) -> None:

@@ -3,7 +3,7 @@ import tensorly
 import torch
 from torch import Tensor
 
-from lrsearch.factorize.cp import cp_factors, cp_weights, multiply_out
+from lrsearch.factorize.cp import cp_factors, cp_fits, cp_weights, modes_of, multiply_out
 
 SIZES = {0: (16, 9, 12), 1: (16, 3, 3, 12)}
 
@@ -36,6 +36,17 @@ def test_noise_is_left_out(scheme: int) -> None:
     noisy, clean = planted(scheme, 4, noise=0.1)
     fitted = multiplied_out(*cp_weights(noisy, 1, 4, scheme))
     assert (fitted - clean).norm() < 0.5 * (noisy - clean).norm()
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+@pytest.mark.parametrize("rank", range(2, 9))
+def test_errors_of_several_fits_bend_at_the_planted_rank(scheme: int, rank: int) -> None:
+    noisy, clean = planted(scheme, rank, noise=0.05)
+    fits = cp_fits(modes_of(noisy, scheme), [rank - 1, rank, rank + 3])
+    assert [fit[0].shape[1] for fit in fits] == [rank - 1, rank, rank + 3]
+    less, right, more = [float((multiply_out(fit) - modes_of(noisy, scheme)).square().sum()) for fit in fits]
+    assert right < float((noisy - clean).square().sum())
+    assert less - right > 3 * (right - more)
 
 
 def test_the_penalty_keeps_components_from_cancelling() -> None:

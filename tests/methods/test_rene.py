@@ -1,5 +1,7 @@
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from lrsearch.compression import compress_steps, drain
 from lrsearch.compression import make_task as make_trial_task
 from lrsearch.data import Splits, load_data
 from lrsearch.errors import LrsearchError, TrialFailedError
+from lrsearch.factorize import find_layers, layer_cost
 from lrsearch.factorize.cp import multiply_out
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
@@ -19,7 +22,9 @@ from lrsearch.measure.gate import DeviceGate
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Retrains, Task
 from lrsearch.methods.rene_search import search
+from lrsearch.methods.rene_search.budget import smaller_members
 from lrsearch.models import build_model
+from lrsearch.recipe import Factorization
 from lrsearch.training import Retraining, TrainingConfig, train
 from lrsearch.training.distillation import distil_logits
 from tests.methods.zoo import collect, compress, images, make_task, zoo
@@ -57,16 +62,38 @@ def planted_network(decomposition: str, ranks: tuple[int, int], noise: float) ->
     return model, Splits("planted", items, items, items, items, classes=32)
 
 
+def found_without_data(
+    decomposition: str, ranks: Sequence[int], noise: float, **values: Any
+) -> tuple[list[list[int]], list[int]]:
+    """What the search chose step by step, and how far it ended from the rank, for layers with planted ranks."""
+    generator = torch.Generator().manual_seed(0)
+    layers = [nn.Conv2d(32, 32, 3, padding=1, bias=False, dtype=torch.float64) for _ in ranks]
+    for layer, rank in zip(layers, ranks, strict=True):
+        layer.weight.data = planted(decomposition, rank, noise, generator)
+    values |= {"decomposition": decomposition, "data_free": True}
+    found = list(compress("rene", values, nn.Sequential(*layers), Task()).history["ranks"].values())
+    return found, [abs(chosen[-1] - rank) for chosen, rank in zip(found, ranks, strict=True)]
+
+
+RESOLUTIONS = [(10, 10), (8, 8), (8, 2), (4, 4), (1, 2)]
+
+
 @pytest.mark.parametrize("rank_loss", ["cost", "cap"])
 @pytest.mark.parametrize("noise", [0.05, 0.2])
-@pytest.mark.parametrize(("initial_step", "factor"), [(8, 8), (4, 4), (8, 2), (1, 2)])
+@pytest.mark.parametrize(("initial_step", "factor"), RESOLUTIONS)
 def test_planted_ranks_of_trains_are_found_without_data(
     noise: float, initial_step: int, factor: int, rank_loss: str
 ) -> None:
-    model, _ = planted_network("tt", (5, 12), noise)
-    values = {"data_free": True, "initial_step": initial_step, "factor": factor, "rank_loss": rank_loss}
-    found = compress("rene", values, model, Task()).history["ranks"]
-    assert [abs(found["0"][-1] - 5) <= 1, abs(found["2"][-1] - 12) <= 1] == [True, True]
+    values = {"initial_step": initial_step, "factor": factor, "rank_loss": rank_loss}
+    assert max(found_without_data("tt", range(2, 15), noise, **values)[1]) <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+@pytest.mark.parametrize(("initial_step", "factor"), [(10, 10), (8, 2)])
+def test_planted_ranks_of_cp_are_found_without_data(noise: float, initial_step: int, factor: int) -> None:
+    values = {"initial_step": initial_step, "factor": factor}
+    assert max(found_without_data("cp", (3, 8, 12, 20), noise, **values)[1]) <= 1
 
 
 @pytest.mark.slow
@@ -81,10 +108,10 @@ def test_planted_ranks_are_found_by_the_cross_entropy(decomposition: str, noise:
 
 
 def test_every_resolution_ends_within_its_step_of_the_planted_rank() -> None:
-    model, _ = planted_network("tt", (5, 12), 0.1)
-    found = compress("rene", {"data_free": True, "initial_step": 8, "factor": 2}, model, Task()).history["ranks"]
-    for step, *chosen in zip((8, 4, 2, 1), found["0"], found["2"], strict=True):
-        assert max(abs(chosen[0] - 5), abs(chosen[1] - 12)) <= step
+    ranks = range(2, 15)
+    found, _ = found_without_data("tt", ranks, 0.1, initial_step=8, factor=2)
+    for rank, chosen in zip(ranks, found, strict=True):
+        assert all(abs(c - rank) <= step for step, c in zip((8, 4, 2, 1), chosen, strict=True))
 
 
 def test_probabilities_and_ranks_of_every_stage_are_told() -> None:
@@ -96,18 +123,23 @@ def test_probabilities_and_ranks_of_every_stage_are_told() -> None:
             assert str(history["ranks"][name][stage]) == max(of_rank, key=of_rank.__getitem__)
 
 
-def test_ranks_keep_their_proportions_under_a_budget() -> None:
-    """What the search wanted, times one factor: up to rounding, and to single steps that still fitted."""
+def test_a_budget_takes_the_same_part_of_all_wanted_ranks() -> None:
+    """No ranks within the budget are all closer to what was wanted than the smallest fraction left here."""
     model = zoo()
     result = compress("rene", {**BRIEF, "rank_loss": "cap", "budget": {"params": 0.5}}, model)
-    pairs = [
-        (max(factorization.ranks), result.history["ranks"][name][-1])
-        for name, factorization in result.recipe.layers.items()
-        if factorization.kind != "dense"
-    ]
-    assert len(pairs) > 3
-    assert max((rank - 1) / wanted for rank, wanted in pairs) <= min((rank + 1) / wanted for rank, wanted in pairs)
-    assert count_cost(result.model, None).params <= 0.5 * count_cost(model, None).params
+    wanted = {name: chosen[-1] for name, chosen in result.history["ranks"].items()}
+    layers = {name: layer for name, layer in result.recipe.layers.items() if layer.kind != "dense"}
+    least = min(Fraction(max(layer.ranks), wanted[name]) for name, layer in layers.items())
+    shapes = find_layers(model)[0]
+    allowed = 0.5 * count_cost(model, None).params
+    params = count_cost(model, None).params
+    for name, rank in wanted.items():
+        members = smaller_members(shapes[name], "tt")
+        closer = math.floor(least * rank)
+        if closer < len(members):
+            params += layer_cost(shapes[name], members[closer]).params
+            params -= layer_cost(shapes[name], Factorization(kind="dense", reason="")).params
+    assert count_cost(result.model, None).params <= allowed < params
 
 
 def test_a_smaller_beta_leaves_more() -> None:
@@ -177,13 +209,13 @@ def test_a_diverging_cp_names_layer_and_candidates(monkeypatch: pytest.MonkeyPat
     def diverging(*_: Any, **__: Any) -> Iterator[Tensor]:
         raise ArithmeticError("a CP decomposition of 4 components diverges")
 
-    monkeypatch.setattr("lrsearch.methods.rene_search.slices.cp_factors", diverging)
-    with pytest.raises(TrialFailedError, match=r"layer 'stem', candidates of rank 4 to 12: a CP .* diverges"):
+    monkeypatch.setattr("lrsearch.methods.rene_search.candidate_weights.cp_fits", diverging)
+    with pytest.raises(TrialFailedError, match=r"layer 'stem', candidates of rank 4 to 14: a CP .* diverges"):
         compress("rene", {**BRIEF, "decomposition": "cp"})
 
 
 def test_a_diverging_training_of_factors_names_layer_and_candidate() -> None:
-    values = {**BRIEF, "decomposition": "cp", "lr": 1e200, "warm_up": 5}
+    values = {**BRIEF, "decomposition": "cp", "objective": "paper", "lr": 1e200, "warm_up": 5}
     with pytest.raises(TrialFailedError, match=r"not finite at layer '0', candidate of rank \d"):
         compress("rene", values, small_network())
 

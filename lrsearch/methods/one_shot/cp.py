@@ -34,7 +34,7 @@ def cp_errors(weight: Tensor, shape: LayerShape, error: TuckerError) -> Tensor:
     whole = _norms(groups, error)
     errors = []
     for candidate in _members(shape):
-        fitted = [multiply_out(cp_factors(modes_of(group, 0), candidate.ranks[0], starts=1)) for group in groups]
+        fitted = [multiply_out(cp_factors(modes_of(group, 0), candidate.ranks[0], starts=[0])) for group in groups]
         left = groups.movedim(2, -1).flatten(2, 3) - torch.stack(fitted)
         errors.append(_norms(left, error) / whole if whole > 0 else whole)
     return torch.stack(errors) if errors else groups.new_zeros(0)

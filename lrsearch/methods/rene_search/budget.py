@@ -39,9 +39,10 @@ def by_rank(shape: LayerShape, members: list[Factorization], wanted: int = 1) ->
 def shares(
     caps: Caps, shapes: Mapping[str, LayerShape], members: Mapping[str, list[Factorization]]
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """(ranks, caps) for each layer that can be smaller: the cost of its ranks 1, 2, ... over what all layers may cost.
+    """What ranks 1, 2, ... and the dense layer cost, over what all layers may cost, for those that can be smaller.
 
-    Where latency is capped, which is measured for some ranks, that of the others is interpolated.
+    Each is (ranks + 1, caps). Where latency is capped, which is measured for some ranks, that of the others is
+    interpolated.
 
     Raises:
         BudgetUnreachableError: the budget is smaller than what rank 1 everywhere would keep.
@@ -55,5 +56,6 @@ def shares(
     for name, table in tables.items():
         if len(table.errors) > 1:
             known, ranks = 1 / table.errors[1:], np.arange(1, len(members[name]) + 1)
-            found[name] = np.stack([np.interp(ranks, known, column) for column in table.costs[1:].T], axis=1) / left
+            smaller = [np.interp(ranks, known, column) for column in table.costs[1:].T]
+            found[name] = np.vstack([np.stack(smaller, axis=1), table.costs[:1]]) / left
     return found

@@ -2,7 +2,7 @@
 
 Source: Aghababaei-Harandi and Amini, "Unified Framework for Pre-trained Neural Network Compression via Decomposition
 and Optimized Rank Selection" (2025), section 4.3, Figure 3 and Algorithm 1, whose bounds come from the step before
-it is divided, as in the figure.
+it is divided, as in the figure. The rank after the largest that saves anything stands for the dense layer.
 """
 
 from __future__ import annotations
@@ -16,16 +16,21 @@ def step_sizes(initial: int, factor: int, stages: int | None) -> list[int]:
     return sizes
 
 
-def first_grid(step: int, cap: int) -> list[int]:
-    """The multiples of the step up to ``cap``, or ``cap`` alone where it is smaller."""
-    return list(range(step, cap + 1, step)) or [cap]
+def first_grid(step: int, dense: int) -> list[int]:
+    """The multiples of the step below ``dense``, or the rank before it where it is smaller, and ``dense``."""
+    return [*(range(step, dense, step) or [dense - 1]), dense]
 
 
-def narrowed(chosen: int, step: int, finer: int, cap: int) -> list[int]:
+def narrowed(chosen: int, step: int, finer: int, dense: int) -> list[int]:
     """The ranks at a finer step from the chosen one, as far as half a step away (rounded up), with both ends.
 
-    All are from 1 to ``cap``.
+    All are from 1 to ``dense``.
     """
     half = (step + 1) // 2
-    low, high = max(1, chosen - half), min(cap, chosen + half)
+    low, high = max(1, chosen - half), min(dense, chosen + half)
     return sorted({low, *range(chosen, low, -finer), *range(chosen, high, finer), high})
+
+
+def is_at_end(chosen: int, grid: list[int], dense: int) -> bool:
+    """Whether ranks just beyond the grid might be better than the chosen one."""
+    return 1 < chosen == grid[0] or grid[-1] == chosen < dense

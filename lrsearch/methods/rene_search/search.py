@@ -19,8 +19,8 @@ from lrsearch.factorize import LayerShape
 from lrsearch.files import replacing
 from lrsearch.methods.base import Progress, Task
 from lrsearch.methods.one_shot.apply import diverging, finite_weight
-from lrsearch.methods.rene_search.grid import first_grid, narrowed
-from lrsearch.methods.rene_search.slices import slices_of
+from lrsearch.methods.rene_search.candidate_weights import candidate_weights
+from lrsearch.methods.rene_search.grid import first_grid, is_at_end, narrowed
 from lrsearch.methods.rene_search.stage import Choice, Settings, Stage
 
 _SECONDS_BETWEEN_CHECKPOINTS = 10.0
@@ -58,6 +58,11 @@ class Plan:
         """Training steps of a stage."""
         return self.warm_up + self.steps
 
+    @property
+    def passes(self) -> int:
+        """Stages at most: one of the first step, two of each finer one."""
+        return 2 * len(self.sizes) - 1
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -65,7 +70,8 @@ class Layer:
 
     Attributes:
         shape: of the layer.
-        costs: (cap, resources) of its ranks 1, 2, ..., as fractions of what all layers may cost together.
+        costs: (ranks, resources) of its ranks 1, 2, ..., as fractions of what all layers may cost together; the last
+            is the dense layer.
     """
 
     shape: LayerShape
@@ -78,12 +84,12 @@ class Found:
 
     Attributes:
         grids: layer -> candidates of the next stage.
-        ranks: layer -> the rank chosen in each stage.
-        alpha: for each stage: layer -> rank -> its probability at the end.
+        ranks: layer -> the rank chosen at each step.
+        alpha: for each step: layer -> rank -> its probability at the end.
     """
 
     grids: dict[str, list[int]]
-    ranks: dict[str, list[int]]
+    ranks: dict[str, list[int]] = field(default_factory=dict)
     alpha: list[dict[str, dict[str, float]]] = field(default_factory=list)
 
 
@@ -94,19 +100,17 @@ def search(model: nn.Module, layers: Mapping[str, Layer], plan: Plan, task: Task
         TrialFailedError: a loss is not finite, or a CP decomposition diverges.
         LrsearchError: a layer's weight is not finite, or the checkpoint is of another search.
     """
-    found = Found(
-        {n: first_grid(plan.sizes[0], len(layer.costs)) for n, layer in layers.items()}, {n: [] for n in layers}
-    )
+    found = Found({name: first_grid(plan.sizes[0], len(layer.costs)) for name, layer in layers.items()})
     keeper = _Keeper(task.checkpoint, plan, found)
-    first_stage, first_step, state = keeper.load()
+    index, first_step, state = keeper.load()
     length = len(layers) + plan.stage_length
-    for index in range(first_stage, len(plan.sizes)):
+    while index < plan.passes:
         done = index * length
         choices = {}
         for name, layer in layers.items():
             choices[name] = _choice(model, name, layer, plan, found.grids[name])
             done += 1
-            yield Progress(done, len(plan.sizes) * length)
+            yield Progress(done, plan.passes * length)
         stage = Stage(model, choices, plan.settings)
         if state is not None:
             stage.restore(state)
@@ -114,8 +118,8 @@ def search(model: nn.Module, layers: Mapping[str, Layer], plan: Plan, task: Task
         for step in range(first_step, plan.stage_length):
             _step(stage, plan, step, batches, task.device)
             keeper.save(index, step + 1, stage)
-            yield Progress(done + step + 1, len(plan.sizes) * length)
-        _finish(found, stage, layers, plan, index)
+            yield Progress(done + step + 1, plan.passes * length)
+        index = _finish(found, stage, layers, plan, index)
         first_step, state = 0, None
     return found
 
@@ -139,22 +143,36 @@ def _step(
 def _choice(model: nn.Module, name: str, layer: Layer, plan: Plan, grid: list[int]) -> Choice:
     weight = finite_weight(model, name).detach()
     with diverging(f"layer {name!r}, candidates of rank {grid[0]} to {grid[-1]}"):
-        slices = slices_of(weight, layer.shape, plan.settings.decomposition, grid)
+        candidates = candidate_weights(weight, layer.shape, plan.settings.decomposition, grid, len(layer.costs))
     costs = layer.costs[torch.tensor(grid) - 1].to(weight)
-    return Choice(slices, len(layer.costs), costs)
+    return Choice(candidates, len(layer.costs), costs)
 
 
-def _finish(found: Found, stage: Stage, layers: Mapping[str, Layer], plan: Plan, index: int) -> None:
-    """Write down what a stage ended with, and narrow the grids for the next."""
-    probabilities, chosen = stage.probabilities(), stage.chosen()
+def _finish(found: Found, stage: Stage, layers: Mapping[str, Layer], plan: Plan, index: int) -> int:
+    """Write down what a stage ended with and set the grids of the next, whose index is returned.
+
+    A choice at the end of its grid means that the best rank may lie beyond: the loss falls so much towards the planted
+    rank of a layer that the next higher candidate wins, however far it is. The first time, the stage is then repeated
+    around the choices.
+    """
+    resolution, again = divmod(index + 1, 2)
+    chosen = stage.chosen(steered=plan.steered)
+    del found.alpha[resolution:]
     found.alpha.append(
-        {name: dict(zip(map(str, found.grids[name]), p.tolist(), strict=True)) for name, p in probabilities.items()}
+        {
+            name: dict(zip(map(str, found.grids[name]), p.tolist(), strict=True))
+            for name, p in stage.probabilities().items()
+        }
     )
-    for name, layer in layers.items():
-        found.ranks[name].append(chosen[name])
-        if index + 1 < len(plan.sizes):
-            size, finer = plan.sizes[index : index + 2]
-            found.grids[name] = narrowed(chosen[name], size, finer, len(layer.costs))
+    for name, rank in chosen.items():
+        found.ranks[name] = [*found.ranks.get(name, [])[:resolution], rank]
+    caps = {name: len(layer.costs) for name, layer in layers.items()}
+    repeated = not again and any(is_at_end(chosen[n], found.grids[n], caps[n]) for n in layers)
+    finer = resolution if repeated else resolution + 1
+    if finer < len(plan.sizes):
+        coarse, fine = plan.sizes[finer - 1 : finer + 1]
+        found.grids = {name: narrowed(rank, coarse, fine, caps[name]) for name, rank in chosen.items()}
+    return index + 1 if repeated else 2 * finer - 1
 
 
 def _batches(plan: Plan, start: int) -> Iterator[tuple[Tensor, Tensor]] | None:

@@ -15,8 +15,8 @@ from torch.optim import SGD
 
 from lrsearch.errors import TrialFailedError
 from lrsearch.factorize.ranks import Decomposition
+from lrsearch.methods.rene_search.candidate_weights import CandidateWeights
 from lrsearch.methods.rene_search.mixture import mixture_loss
-from lrsearch.methods.rene_search.slices import Slices
 
 _MOMENTUM = 0.9
 _CLIP = 5.0
@@ -36,6 +36,7 @@ class Settings:
     gamma: float
     lr: float
     lr_alpha: float
+    recalibrate: bool
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,12 @@ class Choice:
     """A layer's candidates in a stage.
 
     Attributes:
-        slices: their weights.
+        weights: of the candidates.
         cap: the largest rank the layer could have.
         costs: (K, resources) of each candidate, as fractions of what the layers may cost together.
     """
 
-    slices: Slices
+    weights: CandidateWeights
     cap: int
     costs: Tensor
 
@@ -77,12 +78,20 @@ class Stage:
         """P = softmax(alpha) of each layer."""
         return {name: alpha.softmax(0) for name, alpha in self.alpha.items()}
 
-    def chosen(self) -> dict[str, int]:
-        """The most probable rank of each layer."""
-        return {name: int(c.slices.ranks[self.alpha[name].argmax()]) for name, c in self.choices.items()}
+    def chosen(self, *, steered: bool) -> dict[str, int]:
+        """The most probable rank of each layer or, where costs are steered, the candidate nearest to its mean rank.
+
+        What meets the target is the mean: the modes of all layers together cost far more or less.
+        """
+        found = {}
+        for name, p in self.probabilities().items():
+            ranks = self.choices[name].weights.ranks
+            best = (ranks - (p * ranks).sum()).abs().argmin() if steered else p.argmax()
+            found[name] = int(ranks[best])
+        return found
 
     def fit(self) -> None:
-        """A step on the factors (eqs. 6 and 8); nothing where they are the best for every candidate already.
+        """A step on the factors (eqs. 6 and 8); nothing for ``branch``, where every candidate is its best fit already.
 
         Raises:
             TrialFailedError: the loss of a layer is not finite.
@@ -93,7 +102,7 @@ class Stage:
         probabilities = {name: p.detach() for name, p in self.probabilities().items()}
         scale = float(self._rank_loss(probabilities))
         for name, choice in self.choices.items():
-            loss = choice.slices.loss(probabilities[name], self._settings.objective) * scale
+            loss = choice.weights.loss(probabilities[name], self._settings.objective) * scale
             if not bool(loss.isfinite()):
                 raise self._failure(name)
             if loss.requires_grad:
@@ -114,7 +123,7 @@ class Stage:
         self._alpha_optimizer.zero_grad()
         probabilities = self.probabilities()
         if batch is None:
-            losses = [c.slices.loss(probabilities[n], self._settings.objective) for n, c in self.choices.items()]
+            losses = [c.weights.loss(probabilities[n], self._settings.objective) for n, c in self.choices.items()]
             loss = torch.stack(losses).mean() + _FLOOR
             loss.log().mul(self._settings.gamma).backward(retain_graph=True)  # type: ignore[no-untyped-call]
         else:
@@ -153,8 +162,8 @@ class Stage:
         self.pressure = state["pressure"]
 
     def _factors(self) -> list[Tensor]:
-        every = self._settings.objective == "paper"
-        return [f for c in self.choices.values() if every or not c.slices.is_optimal for f in c.slices.factors]
+        trained = self.choices.values() if self._settings.objective == "paper" else ()
+        return [factor for choice in trained for factor in choice.weights.factors]
 
     def _rank_loss(self, probabilities: Mapping[str, Tensor]) -> Tensor:
         """Eq. 5 without gamma, which the steps carry.
@@ -168,7 +177,7 @@ class Stage:
             return cost
         total = torch.zeros(())
         for name, choice in self.choices.items():
-            ranks = choice.slices.ranks
+            ranks = choice.weights.ranks
             largest = choice.cap if self._settings.rank_loss == "cap" else int(ranks[-1])
             total = total.to(ranks.device) + ((probabilities[name] * ranks).sum() / largest) ** self._settings.beta
         return total
@@ -176,10 +185,10 @@ class Stage:
     def _backward_through_network(self, probabilities: Mapping[str, Tensor], batch: tuple[Tensor, Tensor]) -> Tensor:
         """Leave the gradient of gamma log(cross-entropy) in alpha; one layer's mixture is differentiated at a time."""
         with torch.no_grad():
-            weights = {name: c.slices.mixture(probabilities[name]) for name, c in self.choices.items()}
-        loss, gradients = mixture_loss(self._model, weights, *batch)
+            weights = {name: c.weights.mixture(probabilities[name]) for name, c in self.choices.items()}
+        loss, gradients = mixture_loss(self._model, weights, *batch, recalibrate=self._settings.recalibrate)
         for name, choice in self.choices.items():
-            mixed = choice.slices.mixture(probabilities[name])
+            mixed = choice.weights.mixture(probabilities[name])
             scaled = gradients[name] * (self._settings.gamma / loss.clamp_min(torch.finfo(loss.dtype).tiny))
             torch.autograd.backward(mixed, scaled, inputs=[self.alpha[name]], retain_graph=True)
         return loss
@@ -187,12 +196,12 @@ class Stage:
     def _worst(self) -> str:
         """The layer whose candidates fit worst, which is the first with numbers that are not finite if there is one."""
         with torch.no_grad():
-            errors = {n: c.slices.loss(self.alpha[n].softmax(0), "branch") for n, c in self.choices.items()}
+            errors = {n: c.weights.loss(self.alpha[n].softmax(0), "branch") for n, c in self.choices.items()}
         return max(errors, key=lambda name: float(errors[name].nan_to_num(nan=torch.inf)))
 
     def _failure(self, name: str) -> TrialFailedError:
-        errors = self.choices[name].slices.errors().detach().nan_to_num(nan=torch.inf)
-        rank = int(self.choices[name].slices.ranks[errors.argmax()])
+        errors = self.choices[name].weights.errors().detach().nan_to_num(nan=torch.inf)
+        rank = int(self.choices[name].weights.ranks[errors.argmax()])
         return TrialFailedError(
             f"the rank search diverged: its loss is not finite at layer {name!r}, candidate of rank {rank}"
         )

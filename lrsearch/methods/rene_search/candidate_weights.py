@@ -1,36 +1,34 @@
-"""One factorization of a layer that holds all its candidates: the candidate of rank r is made of its first r parts.
+"""The weights of a layer at all its candidate ranks, and their mixtures.
 
-So a search stores one factorization for each layer, not one for each candidate, and a mixture of candidates is the
-product of factors whose parts are weighted by how likely each is kept: part j by the probabilities of all r > j.
+Tensor trains and SVDs are nested: one factorization holds all candidates, the one of rank r being its first r parts,
+and a mixture is the product of factors whose parts are weighted by how likely each is kept: part j by the
+probabilities of all r > j. So a search stores one factorization for each layer, not one for each candidate. CP is not
+nested, but small.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from lrsearch.factorize.cp import cp_factors, modes_of, multiply_out
+from lrsearch.factorize.cp import cp_fits, modes_of, multiply_out
 from lrsearch.factorize.layers import LayerShape
 from lrsearch.factorize.ranks import Decomposition
 from lrsearch.factorize.stages import max_tucker_ranks
 from lrsearch.factorize.tucker import tucker2_weights
 
 
-class Slices(ABC):
-    """The candidates of one layer.
+class CandidateWeights(ABC):
+    """The candidates of one layer, each a best fit of its rank.
 
     Attributes:
         ranks: (K,) ascending, the rank of each candidate.
-        factors: what the candidates are slices of, scaled to a weight of norm 1.
-        is_optimal: whether no training of the factors on the candidates' errors could improve them.
+        factors: what the candidates are made of, scaled to a weight of norm 1.
     """
 
-    is_optimal: ClassVar[bool]
     ranks: Tensor
     factors: list[Tensor]
 
@@ -54,20 +52,13 @@ class Slices(ABC):
             return relative**2
         return (probabilities * self.errors()).sum()
 
-    def _kept(self, probabilities: Tensor, parts: int) -> Tensor:
-        """(parts,): the probability that part j = 0, 1, ... belongs to the candidate."""
-        of_rank = probabilities.new_zeros(parts).index_add(0, self.ranks.clamp_max(parts) - 1, probabilities)
-        return of_rank.flip(0).cumsum(0).flip(0)
 
-
-class TrainSlices(Slices):
+class TrainSlices(CandidateWeights):
     """A tensor train in canonical form, or an SVD: singular bases on both sides, and a core sliced on both.
 
     The bases of the truncated higher-order SVD do not depend on the rank, and with them the core is the least-squares
     fit for all slices at once (De Lathauwer et al. 2000). The error of a slice is what of the core it leaves out.
     """
-
-    is_optimal = True
 
     def __init__(self, weight: Tensor, shape: LayerShape, ranks: Sequence[int]) -> None:
         super().__init__(weight, ranks)
@@ -97,26 +88,30 @@ class TrainSlices(Slices):
         kept = by_part.cumsum(0)[(self.ranks - 1).clamp_max(len(by_part) - 1)]
         return (1 - kept).clamp_min(0)
 
+    def _kept(self, probabilities: Tensor, parts: int) -> Tensor:
+        """(parts,): the probability that part j = 0, 1, ... belongs to the candidate."""
+        of_rank = probabilities.new_zeros(parts).index_add(0, self.ranks.clamp_max(parts) - 1, probabilities)
+        return of_rank.flip(0).cumsum(0).flip(0)
 
-class CpSlices(Slices):
-    """Components of CP, found block by block: each block fits what the candidates before it leave over.
 
-    Slices of one CP decomposition would be poor, since its components are no better ordered than numbered; further
-    training of the factors on all candidates' errors undoes what fitting one after the other costs.
-    """
-
-    is_optimal = False
+class CpFits(CandidateWeights):
+    """A CP decomposition for each candidate: the best of rank r is no part of the best of a higher rank."""
 
     def __init__(self, weight: Tensor, shape: LayerShape, ranks: Sequence[int], scheme: int) -> None:
         super().__init__(weight, ranks)
         kernels = (self._weight / self._norm).reshape(shape.groups, shape.out_per_group, -1, *shape.kernel)
         self._groups = [modes_of(part, scheme) for part in kernels]
         self._modes = self._groups[0].dim()
-        self.factors = [factor for tensor in self._groups for factor in _blocks(tensor, ranks)]
+        self._candidate = torch.arange(len(ranks), device=weight.device).repeat_interleave(self.ranks)
+        self.factors = [
+            torch.cat(parts, dim=1).to(weight)
+            for tensor in self._groups
+            for parts in zip(*cp_fits(tensor, ranks), strict=True)
+        ]
 
     def mixture(self, probabilities: Tensor) -> Tensor:  # noqa: D102
-        kept = self._kept(probabilities, self.factors[0].shape[1])
-        parts = [multiply_out([outputs * kept, *rest]) for outputs, *rest in self._by_group()]
+        weights = probabilities[self._candidate]
+        parts = [multiply_out([outputs * weights, *rest]) for outputs, *rest in self._by_group()]
         mixed: Tensor = torch.stack(parts).flatten(2, -2).transpose(-2, -1) * self._norm
         return mixed.reshape(self._weight.shape)
 
@@ -124,35 +119,52 @@ class CpSlices(Slices):
         """From inner products alone: of the components with the weight, and with each other."""
         total = self.factors[0].new_ones(len(self.ranks))
         for tensor, factors in zip(self._groups, self._by_group(), strict=True):
-            gram = torch.stack([factor.mT @ factor for factor in factors]).prod(0)
-            projected = _inner_products(tensor, factors)
-            squares = gram.cumsum(0).cumsum(1).diagonal()
-            total = total + (squares - 2 * projected.cumsum(0))[self.ranks - 1]
+            projected = total.new_zeros(len(total)).index_add(0, self._candidate, _inner_products(tensor, factors))
+            fits = zip(*(torch.split(factor, self.ranks.tolist(), dim=1) for factor in factors), strict=True)
+            squares = [torch.stack([factor.mT @ factor for factor in fit]).prod(0).sum() for fit in fits]
+            total = total + torch.stack(squares) - 2 * projected
         return total
 
     def _by_group(self) -> list[list[Tensor]]:
         return [self.factors[i : i + self._modes] for i in range(0, len(self.factors), self._modes)]
 
 
-def slices_of(weight: Tensor, shape: LayerShape, decomposition: Decomposition, ranks: Sequence[int]) -> Slices:
+class WithDense(CandidateWeights):
+    """Other candidates, and the dense layer as one of the rank that follows the largest which saves anything."""
+
+    def __init__(self, weight: Tensor, smaller: CandidateWeights, rank: int) -> None:
+        super().__init__(weight, [*smaller.ranks.tolist(), rank])
+        self._smaller = smaller
+        self.factors = smaller.factors
+
+    def mixture(self, probabilities: Tensor) -> Tensor:  # noqa: D102
+        return self._smaller.mixture(probabilities[:-1]) + probabilities[-1] * self._weight
+
+    def errors(self) -> Tensor:  # noqa: D102
+        errors = self._smaller.errors()
+        return torch.cat([errors, errors.new_zeros(1)])
+
+
+def candidate_weights(
+    weight: Tensor, shape: LayerShape, decomposition: Decomposition, ranks: Sequence[int], dense: int
+) -> CandidateWeights:
     """The candidates of a layer; of a 1x1 convolution or a Linear layer those of its SVD.
+
+    Args:
+        weight: of the layer.
+        shape: of the layer.
+        decomposition: of convolutions.
+        ranks: ascending, the first below ``dense``.
+        dense: the rank that stands for the dense layer.
 
     Raises:
         ArithmeticError: a CP decomposition diverges.
     """
+    if ranks[-1] == dense:
+        return WithDense(weight, candidate_weights(weight, shape, decomposition, ranks[:-1], dense), dense)
     if shape.kernel == (1, 1) or decomposition == "tt":
         return TrainSlices(weight, shape, ranks)
-    return CpSlices(weight, shape, ranks, 0 if decomposition == "cp" else 1)
-
-
-def _blocks(tensor: Tensor, ranks: Sequence[int]) -> list[Tensor]:
-    found: list[list[Tensor]] = []
-    left = tensor
-    for size in (ranks[0], *(high - low for low, high in pairwise(ranks))):
-        factors = [factor.to(tensor) for factor in cp_factors(left, size, starts=1)]
-        left = left - multiply_out(factors)
-        found.append(factors)
-    return [torch.cat(parts, dim=1) for parts in zip(*found, strict=True)]
+    return CpFits(weight, shape, ranks, 0 if decomposition == "cp" else 1)
 
 
 def _inner_products(tensor: Tensor, factors: list[Tensor]) -> Tensor:
