@@ -3,15 +3,15 @@
 import torch
 from torch import Generator, nn
 from torch.utils.data import TensorDataset
-from torchvision.models import VisionTransformer
+from torchvision.models import AlexNet, VisionTransformer
 
 from lrsearch.data import Splits
 from lrsearch.data.scores import mean_iou
 from lrsearch.models import separate_projections
 
 
-def images(shape: list[int], classes: int = 3, train: int = 96, pixelwise: bool = False) -> Splits:
-    """Noise with a bright corner, or for segmenters a bright part, that tells the class."""
+def images(shape: list[int], classes: int = 3, train: int = 96, held_out: int = 24, pixelwise: bool = False) -> Splits:
+    """Noise upon a pattern, or for segmenters a brighter half, that tells the class."""
     generator = Generator().manual_seed(0)
 
     def part(number: int) -> TensorDataset:
@@ -27,7 +27,9 @@ def images(shape: list[int], classes: int = 3, train: int = 96, pixelwise: bool 
         return TensorDataset(inputs + 2 * targets.clamp_min(0).unsqueeze(1), targets)
 
     score = {"score": mean_iou} if pixelwise else {}
-    return Splits("generated", part(train), part(16), part(24), part(8), classes=classes, **score)
+    return Splits(
+        "generated", *(part(number) for number in (train, held_out, held_out, held_out)), classes=classes, **score
+    )
 
 
 def tiny_vit(num_classes: int = 3) -> nn.Module:
@@ -43,3 +45,11 @@ def tiny_segmenter(num_classes: int = 3) -> nn.Module:
     for before, after in ((1, 16), (16, 24)):
         layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Conv2d(24, num_classes, 1))
+
+
+def narrow_alexnet(num_classes: int = 1000) -> nn.Module:
+    """AlexNet without most of its 58 million parameters in Linear layers."""
+    network = AlexNet(num_classes)
+    network.classifier[1], network.classifier[4] = nn.Linear(9216, 32), nn.Linear(32, 32)
+    network.classifier[6] = nn.Linear(32, num_classes)
+    return network
