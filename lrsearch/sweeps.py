@@ -218,6 +218,28 @@ def write_report(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> None:
         raise LrsearchError(f"--out {path} cannot be written: {error.strerror}") from error
 
 
+def write_method_curves(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> None:
+    """Write what each method gives up for what it removes as a picture: compressed only, retrained, at each loss.
+
+    Raises:
+        LrsearchError: there is no such sweep, it has not measured its dense network, or ``path`` cannot be written.
+    """
+    from lrsearch.tracking.curves_picture import write_curves
+    from lrsearch.tracking.panels import method_colours
+
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise LrsearchError(f"--plot {path}: expected a name that ends in .png, .svg or .pdf")
+    results = load_front(name, storage)
+    if results.dense is None:
+        raise LrsearchError(f"sweep {name!r} has not measured its dense network yet, so there is nothing to draw")
+    methods = SweepStore(storage_folder(storage), name).raw_space()["methods"]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_curves(path, name, results.dense, results.trials, method_colours(methods, results.trials))
+    except OSError as error:
+        raise LrsearchError(f"--plot {path} cannot be written: {error.strerror}") from error
+
+
 def find_network(target: str, storage: str = DEFAULT_STORAGE) -> Path:
     """The folder of a compressed network: one itself, or that of ``NAME:TRIAL``, or of the knee of ``NAME``'s front.
 

@@ -154,6 +154,8 @@ def test_delta_table_in_every_form(tmp_path, finished_sweep):
     assert csv_lines[0].startswith("method,drop,trial") and len(csv_lines) == len(rows) + 1
     assert r"\begin{tabular}" in lrsearch("table", "sim", "--format", "latex", cwd=tmp_path).stdout
     assert all(len(line) <= 80 for line in lrsearch("table", "sim", cwd=tmp_path).stdout.splitlines())
+    done = lrsearch("table", "sim", "--plot", "pictures/curves.svg", cwd=tmp_path)
+    assert "wrote pictures/curves.svg" in done.stdout and "alds" in (tmp_path / "pictures/curves.svg").read_text()
 
 
 def test_report_is_one_page(tmp_path, finished_sweep):
@@ -313,6 +315,7 @@ WRONG = {
     "export of an unknown trial": (["export", "sim:99", "--out", "o"], ["'99'", "expected one of"]),
     "export of an unknown sweep": (["export", "nothing", "--out", "o"], ["'nothing'"]),
     "drops that are no numbers": (["table", "sim", "--drops", "a"], ["--drops", "'a'"]),
+    "a picture of no known kind": (["table", "nothing", "--plot", "a.doc"], ["a.doc", ".png"]),
     "report of an unknown sweep": (["report", "nothing"], ["'nothing'"]),
     "recipe of another network": (["apply", "rank1", "--model", "digits_mlp", "--out", "o"], ["no layer 'stem'"]),
     "recipe that is none": (["apply", "space.yaml", "--out", "o"], ["space.yaml", "not valid"]),

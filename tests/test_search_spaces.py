@@ -22,7 +22,7 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "cifar10_densenet22": ("alds", {}),
     "cifar10_resnet20": ("alds_output", {}),
     "cifar10_vgg16": ("tucker", {}),
-    "cifar10_wrn16_8": ("tucker", {}),
+    "cifar10_wrn16_8": ("tucker", {"data.shape": "[3, 8, 8]"}),
     "digits": ("alds", {}),
     "digits_tucker": ("tucker", {}),
     "imagenet_alexnet": ("svd", {"model.name": "tests.generated:narrow_alexnet"}),
@@ -55,6 +55,7 @@ def test_every_space_has_a_run() -> None:
     assert RUNS.keys() == SPACES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPACES)
 def test_a_space_runs(name: str, tmp_path: Path) -> None:
     space = load_space(SPACES[name], shrunk(name))

@@ -86,11 +86,18 @@ def table(
     ] = "0,0.5,1,2",
     storage: Storage = DEFAULT_STORAGE,
     format: Annotated[TableFormat, typer.Option(help="How to print.")] = "table",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw accuracy lost over what is removed to this .png, .svg or .pdf instead.")
+    ] = None,
 ) -> None:
     """Show the smallest network of each method at each accepted loss of accuracy (a delta-table)."""
     from lrsearch import sweeps
     from lrsearch.delta_table import delta_latex, delta_rows, delta_table
 
+    if plot is not None:
+        sweeps.write_method_curves(plot, name, storage)
+        print(f"wrote {plot}")
+        return
     rows = delta_rows(sweeps.load_front(name, storage).trials, parse_numbers("--drops", drops))
     if format == "json":
         print_json(rows)

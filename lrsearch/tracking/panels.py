@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,7 +97,7 @@ def view_front(info: SweepInfo, dense: DenseRecord, records: Sequence[TrialRecor
         f"dense network: {dense.accuracy:.2f} % accuracy, {dense.params:,} parameters, "
         f"{dense.flops:,} FLOPs, {dense.throughput:,.0f} images/s"
     )
-    panels, colours = _panels(info, dense, records), _colours(info, records)
+    panels, colours = _panels(info, dense, records), method_colours(info.space.get("methods") or {}, records)
     return FrontView(info.name, subtitle, panels, colours, dense, front, answers(info.objectives, records))
 
 
@@ -121,10 +121,10 @@ def _panels(info: SweepInfo, dense: DenseRecord, records: Sequence[TrialRecord])
     return [_panel(other, _axis(first, dense), records) for other in axes.values()]
 
 
-def _colours(info: SweepInfo, records: Sequence[TrialRecord]) -> dict[str, str]:
-    """Each method's colour, in the order of the space file."""
-    methods = dict.fromkeys([*(info.space.get("methods") or {}), *sorted({r.method for r in records})])
-    return {method: _COLOURS[i % len(_COLOURS)] for i, method in enumerate(methods)}
+def method_colours(methods: Iterable[str], records: Sequence[TrialRecord]) -> dict[str, str]:
+    """Each method's colour, in the order of the space file, the same in every picture."""
+    ordered = dict.fromkeys([*methods, *sorted({r.method for r in records})])
+    return {method: _COLOURS[i % len(_COLOURS)] for i, method in enumerate(ordered)}
 
 
 def hyperparameter_text(values: Mapping[str, Any], prefix: str = "") -> str:
