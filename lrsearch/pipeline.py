@@ -26,7 +26,7 @@ from lrsearch.methods.base import Compressed, Progress, Retrains, Task
 from lrsearch.persistence import load_compression, read_weights, save_compressed, save_compression, save_weights
 from lrsearch.record import LAYERS, Report
 from lrsearch.training import Epoch, Retraining, RetrainingConfig, read_history, train
-from lrsearch.training.distillation import distil_logits
+from lrsearch.training.distillation import distil_layers, distil_logits
 from lrsearch.trial_spec import TrialSpec
 from lrsearch.version import __version__
 
@@ -127,18 +127,21 @@ class Pipeline:
             seed=self.spec.seed,
             gate=self.gate,
             checkpoint=self.folder / CHECKPOINT,
-            retraining=self._towards(dense, self.retraining(compressed, dense)),
+            retraining=self._towards(compressed, dense, self.retraining(compressed, dense)),
         ):
             metrics = self._row(epoch)
             yield Report("retrain", metrics["epoch"], metrics.pop("epochs"), metrics)
         save_compressed(compressed.model.eval(), compressed.recipe, self.folder)
 
-    def _towards(self, dense: nn.Module, retraining: Retraining | None) -> Retraining | None:
+    def _towards(self, compressed: Compressed, dense: nn.Module, retraining: Retraining | None) -> Retraining | None:
         """A training that the dense network teaches, where the space says so."""
-        distil = self.config.distil
-        if distil is None:
-            return retraining
-        return (retraining or Retraining()).adding(distil_logits(dense, distil.weight, distil.temperature))
+        distil, taught = self.config.distil, retraining
+        if distil is not None and distil.weight:
+            taught = (taught or Retraining()).adding(distil_logits(dense, distil.weight, distil.temperature))
+        if distil is not None and distil.layers:
+            names = _decomposed(compressed, dense)
+            taught = (taught or Retraining()).adding(distil_layers(compressed.model, dense, names, distil.layers))
+        return taught
 
     def epochs(self) -> list[dict[str, Any]]:
         """The epochs of this round that are finished, as plain data."""
@@ -214,6 +217,19 @@ def _shared_statistics(spec: TrialSpec, dense: nn.Module, task: Task, gate: Devi
 def _kept_statistics(path: Path, device: str) -> dict[str, Tensor]:
     """The statistics of one method, memory-mapped, kept between the trials of one worker."""
     return load_file(path, device=device)
+
+
+def _decomposed(compressed: Compressed, dense: nn.Module) -> list[str]:
+    """The layers that stand for one dense layer each, which they can be compared with."""
+    names = [name for name, factorization in compressed.recipe.layers.items() if factorization.kind != "dense"]
+    for name in names:
+        try:
+            materialize(compressed.model.get_submodule(name), dense.get_submodule(name))
+        except (TypeError, ValueError) as error:
+            raise TrialFailedError(
+                f"retrain.distil.layers cannot compare layer {name!r} with dense: {error}"
+            ) from error
+    return names
 
 
 def _projected(compressed: Compressed, dense: nn.Module) -> nn.Module:

@@ -129,6 +129,8 @@ class Space(BaseModel):
     def _check_teachers(self, retraining: RetrainingConfig) -> None:
         if self.train.distil is not None:
             _named("train.distil.teacher", self.train.distil.teacher or {}, model_names())
+            if self.train.distil.layers:
+                raise ValueError(f"train.distil.layers is {self.train.distil.layers}, expected it under retrain alone")
         if retraining.distil is not None and retraining.distil.teacher is not None:
             raise ValueError("retrain.distil.teacher is given, expected none: the dense network is the teacher there")
 

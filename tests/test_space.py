@@ -80,6 +80,10 @@ def test_retraining_has_a_teacher_only_if_it_says_so(write):
 
 
 FAULTS = {
+    "layers of another network": (
+        ("lr: 1e-1}", "lr: 1e-1, distil: {teacher: {name: digits_resnet}, layers: 0.5}}"),
+        ["train.distil.layers is 0.5", "retrain"],
+    ),
     "misspelt section": (("retrain:", "retrian:"), ["retrian", "'retrain'"]),
     "misspelt key": (("lr: 1e-1", "lrr: 1e-1"), ["train", "lrr", "'lr'"]),
     "rounds without training": (("{epochs: 4}", "{rounds: 2}"), ["retrain", "rounds is 2", "epochs"]),

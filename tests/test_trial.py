@@ -23,7 +23,7 @@ from lrsearch.outcome import failure_reason, read_result
 from lrsearch.persistence import read_weights
 from lrsearch.recipe import Recipe
 from lrsearch.training import Retraining, RetrainingConfig, TrainingConfig, read_history, train
-from lrsearch.training.distillation import distil_logits
+from lrsearch.training.distillation import distil_layers, distil_logits
 from lrsearch.trial import evaluate_test, run_trial
 from lrsearch.trial_spec import TrialSpec
 
@@ -106,6 +106,33 @@ def test_the_key_of_a_network_holds_its_teacher_and_the_teachers_weights(tmp_pat
         train = {"distil": {"teacher": {"name": "digits_mlp", "weights": str(weights)}}}
         keys |= {DenseSpec(MODEL, DATA, train, 0, HERE).key() for _ in range(2)}
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize(("weight", "layers"), [(0.0, 0.5), (1.0, 0.5)])
+def test_any_method_may_keep_its_layers_close_to_the_dense_ones(spec, tmp_path, dense_folder, weight, layers):
+    """The same as adding the losses by hand."""
+    retrain = spec.retrain | {"epochs": 1, "distil": {"weight": weight, "layers": layers}}
+    list(run_trial(replace(spec, retrain=retrain | {"epochs": 0}), tmp_path / "before"))
+    list(run_trial(replace(spec, retrain=retrain), tmp_path / "after"))
+
+    student, dense = rebuild(tmp_path / "before"), load_dense_model(MODEL, dense_folder, CPU)
+    recipe = Recipe.load(tmp_path / "before" / "recipe.json")
+    names = [name for name, layer in recipe.layers.items() if layer.kind != "dense"]
+    lesson = Retraining(extra_loss=distil_layers(student, dense, names, layers))
+    lesson = lesson.adding(distil_logits(dense, weight))
+    config, gate = RetrainingConfig.model_validate(retrain), DeviceGate("cpu", tmp_path / "locks")
+    list(train(student, load_data(DATA), config, device=CPU, seed=spec.seed, gate=gate, retraining=lesson))
+    assert names
+    found = weights(tmp_path / "after")
+    for key, value in student.state_dict().items():
+        torch.testing.assert_close(value, found[key])
+
+
+def test_pruned_layers_have_no_dense_ones_to_stay_close_to(spec, tmp_path):
+    retrain = spec.retrain | {"epochs": 1, "distil": {"layers": 0.5}}
+    pruned = replace(spec, method="ft", hyperparameters={"budget": {"params": 0.5}}, retrain=retrain)
+    with pytest.raises(TrialFailedError, match=r"retrain\.distil\.layers cannot compare layer '\S+' with dense"):
+        list(run_trial(pruned, tmp_path))
 
 
 def test_the_dense_network_teaches_where_the_retraining_says_so(spec, tmp_path):

@@ -11,15 +11,18 @@ from lrsearch.training.presets import with_preset
 
 
 class DistillationConfig(BaseModel):
-    """How a network is trained towards the predictions of another."""
+    """How a network is trained towards another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     teacher: dict[str, Any] | None = None
     """Under ``train``, the other network as under ``model``, trained first in the same way unless it has ``weights``.
     Under ``retrain`` the dense network is the teacher."""
-    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    weight: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     """Of the distance between predictions, beside the cross-entropy."""
+    layers: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """Under ``retrain``, of the distances of factorized layers to dense ones, of their weights and of their outputs,
+    beside the cross-entropy and what the method adds itself (RENE, eqs. 10 and 11)."""
     temperature: float = Field(default=4.0, gt=0, allow_inf_nan=False)
     """That softens the predictions of both."""
 
