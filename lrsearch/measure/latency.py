@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -121,26 +121,33 @@ class LatencyTable:
     ) -> Mapping[str, Any]:
         """The entries of something to measure; where some are missing they are measured now and kept."""
         key = f"{what} as {self.deployment}"
-        if not needed <= self._known.get(key, {}).keys():
-            device = next(module.parameters()).device
-            with self.alone(), self._shared(device):
-                known = self._known.setdefault(key, {})
-                if not needed <= known.keys():
+
+        def missing() -> bool:
+            return not needed <= self._known.get(key, {}).keys()
+
+        path = self._path(next(module.parameters()).device)
+        if missing():
+            self._read(path)
+        if missing():
+            with self.alone(), only_process(path.with_suffix(".lock")) if path else nullcontext():
+                self._read(path)  # another process may have measured it meanwhile
+                if missing():
+                    known = self._known.setdefault(key, {})
                     known |= measure(known)
+                    if path:
+                        write_json(path, self._known)
         return self._known[key]
 
-    @contextmanager
-    def _shared(self, device: torch.device) -> Iterator[None]:
-        """Read what other processes know, and let them know what is found inside."""
+    def _path(self, device: torch.device) -> Path | None:
+        """Where processes share what they know."""
         if self._folder is None:
-            yield
-            return
-        path = self._folder / f"latency-{_environment(device)}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with only_process(path.with_suffix(".lock")):
+            return None
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder / f"latency-{_environment(device)}.json"
+
+    def _read(self, path: Path | None) -> None:
+        if path:
             self._known = read_json(path, "delete it to measure again") or {}
-            yield
-            write_json(path, self._known)
 
     def _measure(
         self,

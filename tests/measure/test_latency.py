@@ -90,6 +90,19 @@ def test_processes_share_a_file_and_another_deployment_has_its_own_entries(clock
     assert torch.__version__.split("+")[0] in file.name and len(json.loads(file.read_text())) == 2
 
 
+def test_what_another_process_measured_needs_no_device_and_is_not_written_again(clock: Clock, tmp_path: Path) -> None:
+    class Busy(DeviceGate):
+        def measurement(self) -> Any:
+            raise AssertionError("somebody else works on the device")
+
+    clock.rounds = [[[4.0, 2.0]]]
+    first = LatencyTable(folder=tmp_path).timings(layer(), CALLS, [HALF])
+    (file,) = tmp_path.glob("latency-*.json")
+    written = file.stat()
+    assert LatencyTable(gate=Busy("cpu", tmp_path), folder=tmp_path).timings(layer(), CALLS, [HALF]) == first
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == (written.st_mtime_ns, written.st_ino)
+
+
 def test_a_damaged_file_is_named(tmp_path: Path, clock: Clock) -> None:
     clock.rounds = [[[4.0, 2.0]]]
     LatencyTable(folder=tmp_path).timings(layer(), CALLS, [HALF])
