@@ -19,10 +19,12 @@ STATUS = {"running": "RUNNING", "complete": "FINISHED", "pruned": "FINISHED", "f
 """State of a trial -> status of its run; a pruned trial did all that was asked of it."""
 
 _QUESTION = """\
-**Which low-rank networks trade {objectives} best?**
-
-Each child run is one trial: compress `{model}`, trained on `{data}`, with one of {methods}; retrain; \
-measure. {trials} trials in all{constraints}.
+**Which low-rank networks trade {objectives} best?** {page} shows every trial beside the dense network.
+"""
+_ANSWER = """
+| so far | trial | accuracy | CR-P | CR-F | speed-up |
+|---|---|---|---|---|---|
+{rows}
 """
 _DENSE = """
 | dense network | |
@@ -32,16 +34,13 @@ _DENSE = """
 | FLOPs per image | {flops:,} |
 | images/s | {throughput:,.0f} |
 """
-_ANSWER = """
-**So far**
-
-| | trial | accuracy | CR-P | CR-F | speed-up |
-|---|---|---|---|---|---|
-{rows}
+_TRIALS = """
+Each child run is one trial: compress `{model}`, trained on `{data}`, with one of {methods}; retrain; \
+measure. {trials} trials in all{constraints}. Its `trial.html` shows its training and each layer's ranks.
 """
 _READING = """
 **How to read this sweep**
-- Artifacts: {page} shows every trial beside the dense network, `front/front.csv` is the front.
+- Artifacts: `front/front.csv` is the front as a table, `front/pareto.png` a picture for slides.
 - The front as runs: filter with `tags."lrsearch.pareto" = 'true'` and sort by `accuracy`.
 - Fewer FLOPs but not faster: `tags."lrsearch.slower_than_dense" = 'true'`.
 - `hypervolume` and `front_size` over the number of finished trials say whether more trials still help.
@@ -58,19 +57,21 @@ def describe(
         f"`{name}` {'≤' if DIRECTIONS.get(name) == 'min' else '≥'} {bound}"
         for name, bound in (info.space.get("constraints") or {}).items()
     ]
-    text = _QUESTION.format(
+    question = _QUESTION.format(
         objectives=join_words([f"`{name}` ({way})" for name, way in info.objectives.items()], "and"),
+        page=_linked("`front/pareto.html`", links.parent("front/pareto.html") if links else None),
+    )
+    found = answers(info.objectives, records)
+    rows = "\n".join(_answer(asked, record, links) for asked, record in found.items())
+    answer = _ANSWER.format(rows=rows) if rows else ""
+    trials = _TRIALS.format(
         model=named(info.space.get("model")),
         data=named(info.space.get("data")),
         methods=join_words([f"`{name}`" for name in info.space.get("methods") or {}], "or"),
         trials=info.trials,
         constraints=f"; on the front only with {join_words(bounds, 'and')}" if bounds else "",
     )
-    found = answers(info.objectives, records)
-    rows = "\n".join(_answer(question, record, links) for question, record in found.items())
-    answer = _ANSWER.format(rows=rows) if rows else ""
-    page = _linked("`front/pareto.html`", links.parent("front/pareto.html") if links else None)
-    return text + answer + (_DENSE.format(**vars(dense)) if dense else "") + _READING.format(page=page)
+    return question + answer + (_DENSE.format(**vars(dense)) if dense else "") + trials + _READING
 
 
 def _linked(text: str, address: str | None) -> str:
@@ -100,7 +101,9 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def stage_metrics(report: Report) -> tuple[dict[str, float], int]:
-    """A report's metrics, named ``<stage>/<metric>``, and their step."""
+    """A report's metrics, named ``<stage>/<metric>``, and their step; the last are the result's and have no stage."""
+    if report.stage == "done":
+        return {}, report.done
     if report.stage == "retrain":
         return epoch_metrics({"epoch": report.done, **report.metrics})
     return {f"{report.stage}/{name}": float(value) for name, value in report.metrics.items()}, report.done

@@ -11,6 +11,7 @@ const hidden = new Set();
 
 const text = value => String(value).replace(/[&<>]/g, c => ({"&": "&amp;", "<": "&lt;", ">": "&gt;"})[c]);
 const number = (value, digits, unit = "") => value === undefined ? "–" : value.toFixed(digits) + unit;
+const against = lost => lost === undefined ? "" : ` (${lost > 0 ? "−" : "+"}${Math.abs(lost).toFixed(2)})`;
 const address = trial => trial.run && `${server}/${trial.run}`;
 
 function facts(id) {
@@ -19,7 +20,7 @@ function facts(id) {
   const tested = trial.test === undefined ? [] : [`test ${number(trial.test, 2, " %")}`];
   return [
     trial.hyperparameters,
-    [`accuracy ${number(trial.accuracy, 2, " %")} (lost ${number(trial.lost, 2)})`, ...tested, ...repeated].join(" · "),
+    [`accuracy ${number(trial.accuracy, 2, " %")}${against(trial.lost)}`, ...tested, ...repeated].join(" · "),
     `CR-P ${number(trial.cr_p, 1, " %")} · CR-F ${number(trial.cr_f, 1, " %")}`,
     `throughput ${number(trial.speedup, 2, "×")} (${Math.round(trial.throughput).toLocaleString("en")} images/s)`,
     [trial.ranks, trial.seed === undefined ? "" : `seed ${trial.seed}`].filter(Boolean).join(" · "),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # for made_up_sweep
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules beside it
 
 
 @pytest.fixture(scope="session")
@@ -15,6 +15,14 @@ def empty_store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("empty")
     connect(None, folder)
     return folder / "mlflow.db"
+
+
+@pytest.fixture(scope="module")
+def empty_store_of_module(tmp_path_factory, empty_store):
+    """A storage folder with a store of its own, for all tests of a module."""
+    folder = tmp_path_factory.mktemp("runs")
+    shutil.copy(empty_store, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture

@@ -7,6 +7,8 @@ import made_up_sweep as made_up
 
 from lrsearch.record import DIRECTIONS, Report, TrialRecord
 from lrsearch.tracking import entries
+from lrsearch.tracking.links import RunLinks
+from lrsearch.tracking.panels import answers
 
 VALUES = {"budget": {"params": 0.25, "flops": None}, "k": 3, "scheme": "auto", "recalibrate": True, "ranks": [1, 2]}
 
@@ -41,6 +43,10 @@ def test_other_stages_keep_their_name():
     assert entries.stage_metrics(Report("measure", 1, 1, {"speedup": 2})) == ({"measure/speedup": 2.0}, 1)
 
 
+def test_the_last_report_is_the_result_and_not_told_twice():
+    assert entries.stage_metrics(Report("done", 1, 1, {"speedup": 2})) == ({}, 1)
+
+
 def test_results_have_the_names_of_the_json_output_and_no_unknown_values():
     record = made_up.finished_trial(0)
     record.test_accuracy = 97.0
@@ -56,6 +62,19 @@ def test_description_asks_the_question_and_tells_the_reference():
         assert "`accuracy` (max), `flops` (min) and `throughput` (max)" in text
         assert "24 trials" in text and "`accuracy_drop` ≤ 5.0" in text and "`alds` or `tucker`" in text
     assert "272,474" in after and "272,474" not in before
+
+
+def test_answers_lead_to_their_runs():
+    info = made_up.sweep_info(Path("/runs"), 24)
+    records = [made_up.finished_trial(number) for number in range(24)]
+    made_up.front_of(records)
+    links = RunLinks("7", "parent", {record.number: f"run{record.number}" for record in records})
+    told = entries.describe(info, made_up.DENSE, records, links)
+    for asked, record in answers(info.objectives, records).items():
+        address = f"#/experiments/7/runs/run{record.number}?workflowType=machine_learning"
+        assert f"| {asked} | [{record.number}, `{record.method}`]({address}) |" in told
+    assert "(#/experiments/7/runs/parent/artifacts/front/pareto.html?workflowType=machine_learning)" in told
+    assert "](" not in entries.describe(info, made_up.DENSE, records)
 
 
 def test_description_of_a_bare_space_still_reads():

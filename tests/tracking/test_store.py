@@ -5,15 +5,14 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
-from urllib.error import URLError
 from urllib.parse import urlencode
 
 import made_up_sweep as made_up
 import pytest
+from mlflow_ui import fetch, mlflow_ui
 
 from lrsearch.errors import LrsearchError
-from lrsearch.tracking import Tracker, front_address, tracking_uri, ui_command
+from lrsearch.tracking import Tracker, find_runs, front_address, tracking_uri, ui_command
 
 
 def run_python(code, **environment):
@@ -128,28 +127,9 @@ def test_ui_serves_the_front(drawn_storage):
     made_up.begin(tracker, info)
     made_up.play(tracker, info, range(2))
     tracker.sweep_stopped("finished")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    run_id = front_address(None, drawn_storage, "digits", port).split("/runs/")[1].split("/")[0]
-    server = subprocess.Popen(ui_command(None, drawn_storage, port), cwd=drawn_storage, stderr=subprocess.DEVNULL)
-    try:
+    run_id = find_runs(None, drawn_storage, "digits").parent_id
+    with mlflow_ui(drawn_storage) as address:
         query = urlencode({"path": "front/front.csv", "run_uuid": run_id})
-        assert b"number,state,method" in fetch(f"http://127.0.0.1:{port}/get-artifact?{query}", patience=60)
-        run = json.loads(fetch(f"http://127.0.0.1:{port}/api/2.0/mlflow/runs/get?run_id={run_id}"))
+        assert b"number,state,method" in fetch(f"{address}/get-artifact?{query}")
+        run = json.loads(fetch(f"{address}/api/2.0/mlflow/runs/get?run_id={run_id}"))
         assert run["run"]["info"]["status"] == "FINISHED"
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def fetch(url, patience=5.0):
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=20) as answer:
-                return answer.read()
-        except URLError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
