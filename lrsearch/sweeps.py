@@ -250,6 +250,8 @@ def find_network(target: str, storage: str = DEFAULT_STORAGE) -> Path:
 
     if (Path(target) / RECIPE).exists():
         return Path(target)
+    if Path(target).is_dir():
+        raise LrsearchError(f"folder {target} has no {RECIPE}, expected what `lrsearch compress` or a trial wrote")
     name, _, number = target.partition(":")
     results = load_front(name, storage)
     complete = {str(trial.number): trial for trial in results.trials if trial.state == "complete"}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -174,6 +175,33 @@ def test_status_as_json(tmp_path, finished_sweep):
     keys = {"name", "trials", "finished", "failed", "pruned", "running", "front_size", "hypervolume"}
     assert keys <= one.keys()
     assert (one["trials"], one["finished"], one["running"]) == (6, 6, 0)
+
+
+def test_status_says_what_to_do_next(tmp_path, finished_sweep):
+    assert "next" not in lrsearch("status", cwd=tmp_path).stdout
+    open_session(make_space(trials=5), tmp_path / "elsewhere", name="half").next_trial()
+
+    told = lrsearch("status", "--storage", "elsewhere", cwd=tmp_path).stdout
+    assert "5 trials of half are left; next: lrsearch resume half --storage elsewhere" in told
+    told = lrsearch("front", "half", "--storage", "elsewhere", cwd=tmp_path).stdout
+    assert "no network of half is on the front yet" in told
+    told = lrsearch("status", "--storage", "nowhere", cwd=tmp_path).stdout
+    assert "no sweeps in nowhere; next: lrsearch search SPACE.yaml --storage nowhere" in told
+
+
+def test_a_trial_of_a_sweep_is_measured_and_evaluated_by_its_name(tmp_path, finished_sweep):
+    model = "{name: digits_mlp, width: 16}"
+    lrsearch("compress", "--model", model, "--budget", "params=0.5", "--out", "o", cwd=tmp_path)
+    number = next(record.number for record in finished_sweep.records)
+    shutil.copytree(tmp_path / "o", finished_sweep.store.trial(number), dirs_exist_ok=True)
+
+    for verb, *options in (["measure"], ["evaluate", "--data", "digits"]):
+        by_name, by_folder = (
+            json.loads(lrsearch(verb, network, *options, "--format", "json", cwd=tmp_path).stdout)
+            for network in (f"sim:{number}", "o")
+        )
+        assert by_name.get("params") == by_folder.get("params")
+        assert by_name.get("accuracy") == by_folder.get("accuracy")
 
 
 def test_confirm_as_json_says_nothing_else_on_stdout(tmp_path, finished_sweep, monkeypatch):

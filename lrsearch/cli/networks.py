@@ -10,13 +10,18 @@ import typer
 from lrsearch.arguments import parse_budget, parse_named, parse_shape, parse_values
 from lrsearch.cli.completion import complete_method, complete_sweep
 from lrsearch.cli.options import Data, Format, FormatOption, ModelOption, Settings, Storage
-from lrsearch.cli.output import console, print_json
+from lrsearch.cli.output import console, print_json, say
 from lrsearch.cli.progress import progress_bar
 from lrsearch.errors import LrsearchError
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 ExportFormat = Literal["torch", "exported-program", "onnx", "mlflow"]
 SplitName = Literal["train", "calibration", "validation", "test"]
+_NETWORK = typer.Argument(
+    help="What `compress` or `apply` wrote; or of a sweep NAME:TRIAL, or NAME for the knee of its front.",
+    metavar="NETWORK",
+    autocompletion=complete_sweep,
+)
 
 PANEL = "Single networks"
 verbs = typer.Typer()
@@ -88,16 +93,19 @@ def apply(
 
 @verbs.command(rich_help_panel=PANEL)
 def measure(
-    folder: Annotated[Path | None, typer.Argument(help="What `compress` or a trial wrote.", metavar="DIR")] = None,
+    target: Annotated[str | None, _NETWORK] = None,
     model: Annotated[str | None, typer.Option(help="A model instead of a folder.")] = None,
     shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
     batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 64,
+    storage: Storage = DEFAULT_STORAGE,
     format: FormatOption = "table",
 ) -> None:
     """Measure parameters, FLOPs and throughput, the dense network beside the compressed one."""
     from lrsearch.screen import facts_table
+    from lrsearch.sweeps import find_network
     from lrsearch.workbench import measure_network
 
+    folder = find_network(target, storage) if target else None
     figures = measure_network(folder, parse_named(model) if model else None, parse_shape(shape), batch_size)
     if format == "json":
         print_json(figures)
@@ -118,15 +126,17 @@ def measure(
 
 @verbs.command(rich_help_panel=PANEL)
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="What `compress` or a trial wrote.", metavar="DIR")],
+    target: Annotated[str, _NETWORK],
     data: Annotated[str, typer.Option(help="Name, package.module:callable, or '{name: ..., key: value}'.")],
     split: Annotated[SplitName, typer.Option(help="Which part of the data.")] = "test",
+    storage: Storage = DEFAULT_STORAGE,
     format: FormatOption = "table",
 ) -> None:
     """Evaluate the accuracy of a compressed network."""
+    from lrsearch.sweeps import find_network
     from lrsearch.workbench import evaluate_folder
 
-    scores = evaluate_folder(folder, parse_named(data), split)
+    scores = evaluate_folder(find_network(target, storage), parse_named(data), split)
     if format == "json":
         print_json({**scores, "split": split})
     else:
@@ -136,12 +146,7 @@ def evaluate(
 
 @verbs.command(rich_help_panel=PANEL)
 def export(
-    target: Annotated[
-        str,
-        typer.Argument(
-            help="NAME:TRIAL, NAME for the front's knee, or a folder.", metavar="NETWORK", autocompletion=complete_sweep
-        ),
-    ],
+    target: Annotated[str, _NETWORK],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -200,4 +205,4 @@ def _print_written(report: dict[str, Any], out: Path, format: Format) -> None:
             }
         )
     )
-    screen.print(f"wrote {out}; next: lrsearch measure {out}", highlight=False, soft_wrap=True)
+    say(screen, f"wrote {out}; next: lrsearch measure {out}")

@@ -18,6 +18,11 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
+def say(screen: Console, text: str) -> None:
+    """Print a sentence as it is, to be copied from: neither coloured nor broken into lines."""
+    screen.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 def print_json(content: Any) -> None:
     """Print plain data as JSON."""
     print(json.dumps(content, indent=2))

@@ -12,7 +12,7 @@ import typer
 from lrsearch.arguments import parse_numbers, shared_folder
 from lrsearch.cli.completion import complete_sweep
 from lrsearch.cli.options import Dashboard, FormatOption, Storage, Sweep
-from lrsearch.cli.output import console, print_csv, print_json
+from lrsearch.cli.output import console, print_csv, print_json, say
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 FrontFormat = Literal["table", "json", "csv"]
@@ -38,11 +38,19 @@ def status(
     from lrsearch import sweeps
     from lrsearch.screen import status_table
 
+    where = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
     rows = [sweeps.status(each, storage) for each in ([name] if name else sweeps.all_names(storage))]
     if format == "json":
         print_json(rows[0] if name else rows)
     else:
-        console().print(status_table(rows))
+        screen = console()
+        screen.print(status_table(rows))
+        for row in rows:
+            left = row["trials"] - sum(row[state] for state in ("finished", "failed", "pruned"))
+            if left and not row["running"]:
+                say(screen, f"{left} trials of {row['name']} are left; next: lrsearch resume {row['name']}{where}")
+        if not rows:
+            say(screen, f"no sweeps in {storage}; next: lrsearch search SPACE.yaml{where}")
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -75,7 +83,14 @@ def front(
     elif format == "csv":
         print_csv(rows)
     else:
-        console().print(front_table(rows))
+        screen = console()
+        screen.print(front_table(rows))
+        if not results.front:
+            wait = f"its {len(results.trials)} trials" if results.trials else "its trials"
+            say(
+                screen,
+                f"no network of {name} is on the front yet: {wait} are running, failed or outside the constraints",
+            )
 
 
 @verbs.command(rich_help_panel=PANEL)

@@ -10,7 +10,7 @@ import typer
 
 from lrsearch.arguments import packed_path, parse_duration, parse_settings, shared_folder
 from lrsearch.cli.options import Address, FormatOption, Settings, Storage, Sweep, TimeBudget, Tracking
-from lrsearch.cli.output import console, print_json
+from lrsearch.cli.output import console, print_json, say
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
@@ -165,10 +165,6 @@ def _print_outcome(screen: Console, results: Any, storage: str) -> None:
     ended = sum(trial.state != "running" for trial in results.trials)
     screen.print(front_table(front_rows(results.dense, results.front)))
     if ended < results.planned:
-        screen.print(
-            f"{ended} of {results.planned} trials have ended; continue with: lrsearch resume {results.name}{where}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(screen, f"{ended} of {results.planned} trials have ended; next: lrsearch resume {results.name}{where}")
         sys.exit(130)
-    screen.print(f"next: lrsearch ui {results.name}{where}", highlight=False, soft_wrap=True)
+    say(screen, f"next: lrsearch ui {results.name}{where}")

@@ -146,7 +146,7 @@ class SweepStore:
 
     def _others(self) -> str:
         names = sweep_names(self.storage)
-        return f"; there are: {', '.join(names)}" if names else ""
+        return f"; there are: {', '.join(names)}" if names else "; start one with: lrsearch search SPACE.yaml"
 
 
 def sweep_names(storage: Path) -> list[str]:
