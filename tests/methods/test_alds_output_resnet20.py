@@ -11,15 +11,17 @@ from tests.conftest import REAL_DATA
 
 WEIGHTS = REAL_DATA / "resnet20_cifar10_jpeg.pt"
 IMAGES = REAL_DATA / "cifar10.tar.xz"
-LEAST = {50: 85.9, 70: 80.5}
-"""Percent of parameters removed -> accuracy on the test images, by one set of defaults."""
+LEAST = {50: 85.3, 70: 79.8}
+"""Percent of parameters removed -> accuracy on a quarter of the test images, by one set of defaults."""
+EVERY = 4
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not (WEIGHTS.exists() and IMAGES.exists()), reason="no real data on this machine")
 def test_accuracy_without_retraining() -> None:
     model = build_model({"name": "resnet20", "weights": str(WEIGHTS)})
-    train, test = read(IMAGES, 2500)
+    train, (images, classes) = read(IMAGES, 2500)
+    test = images[::EVERY], classes[::EVERY]
     batches = list(zip(train[0].split(BATCH), torch.zeros(len(train[0])).split(BATCH), strict=True))
     statistics = load_method("alds_output").statistics(model, make_task(model, batches))
     for removed, least in LEAST.items():

@@ -1,8 +1,8 @@
 """ALDS on a trained ResNet-20 (CIFAR-10), without retraining: METHODS of the paper on real weights."""
 
-import io
 import tarfile
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,10 @@ WEIGHTS = REAL_DATA / "resnet20-12fca82f.th"
 IMAGES = REAL_DATA / "cifar10.tar.xz"
 OBJECTIVES = {0.25: 0.1455, 0.40: 0.1829, 0.50: 0.2092, 0.60: 0.2443, 0.70: 0.2931}
 """Fraction of parameters removed -> the smallest possible largest error, rounded to four digits."""
-ACCURACIES = {0.25: 77.36, 0.50: 64.97, 0.70: 27.17}
-"""Of a prototype with the same objective; ranks may differ where the leftover budget goes. It has 72.58 at 0.40 and
-50.24 at 0.60, which are left out for the minute that each takes."""
+ACCURACIES = {0.25: 77.36, 0.40: 72.58, 0.50: 64.97, 0.60: 50.24, 0.70: 27.17}
+"""Of a prototype with the same objective, on all images; ranks may differ where the leftover budget goes."""
+EVERY = 5
+"""Of the test images, one in so many is looked at."""
 
 pytestmark = pytest.mark.skipif(not WEIGHTS.exists(), reason="no real data on this machine")
 
@@ -70,15 +71,13 @@ def test_allocation_takes_at_most_half_a_second_of_one_core(model: nn.Module) ->
 
 @pytest.fixture(scope="module")
 def test_images() -> tuple[Tensor, Tensor]:
-    """The 10,000 JPEG test images, normalised, of shape (10000, 3, 32, 32), and their classes."""
+    """JPEG test images, normalised, of shape (2000, 3, 32, 32), and their classes."""
     pixels, classes = [], []
     with tarfile.open(IMAGES) as archive:
-        for member in archive:
-            path = Path(member.name)
-            file = archive.extractfile(member) if path.suffix == ".jpg" and "test" in path.parts else None
-            if file is not None:
-                pixels.append(np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB")))
-                classes.append(path.parent.name)
+        files = (member for member in archive if member.isfile() and member.name.startswith("test/"))
+        for member in islice(files, None, None, EVERY):
+            pixels.append(np.asarray(Image.open(archive.extractfile(member)).convert("RGB")))
+            classes.append(Path(member.name).parent.name)
     names = sorted(set(classes))
     mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
