@@ -154,7 +154,7 @@ class SweepScreen:
         self._info = info
         self._ended_before = info.finished
         done = f", {info.finished} of them done before" if info.finished else ""
-        self._say(f"sweep {info.name}: {info.trials} trials{done}, {info.workers} at a time, in {_near(info.folder)}")
+        self._say(f"sweep {info.name}: {info.trials} trials{done}, {info.workers} at a time, in {near(info.folder)}")
         if self._console.is_terminal:
             self._live.start()
 
@@ -277,7 +277,8 @@ def _figure(value: Any) -> str:
     return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _near(path: Path) -> str:
+def near(path: Path) -> str:
+    """A path as short as it can be from here."""
     try:
         return str(path.relative_to(Path.cwd()))
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,10 +45,11 @@ def compress(
     """Compress one network with one method; no Ray, no tracking."""
     from lrsearch.workbench import compress_to
 
+    network = parse_named(model) | ({"weights": str(weights)} if weights else {})
     with progress_bar(method) as watch:
         report = compress_to(
             out,
-            model=parse_named(model) | ({"weights": str(weights)} if weights else {}),
+            model=network,
             data=parse_named(data) if data else None,
             method=method,
             budget=parse_budget(budget),
@@ -55,6 +57,7 @@ def compress(
             seed=seed,
             watch=watch,
         )
+    _note_untrained(network)
     _print_written(report, out, format)
 
 
@@ -63,7 +66,8 @@ def apply(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="A recipe.json or its folder, NAME:TRIAL, or NAME for a front's knee.", autocompletion=complete_sweep
+            help="A recipe.json or its folder; or of a sweep NAME:TRIAL, or NAME for the knee.",
+            autocompletion=complete_sweep,
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for recipe.json, weights.safetensors and report.json.")],
@@ -88,6 +92,8 @@ def apply(
             weights=weights,
             watch=watch,
         )
+    if weights is None:
+        _note_untrained(parse_named(model) if model else {"name": "the recipe's network"})
     _print_written(report, out, format)
 
 
@@ -164,6 +170,7 @@ def export(
 ) -> None:
     """Write a compressed network so that it loads without lrsearch."""
     from lrsearch import sweeps
+    from lrsearch.screen import near
 
     if format == "mlflow" and out is None:
         for number, uri in sweeps.log_models(target, register, storage).items():
@@ -178,12 +185,18 @@ def export(
         from lrsearch.tracking.models import save_model
 
         save_model(folder, out)
-        print(f"wrote {out}: {folder} with batch norm folded; load it with mlflow.pytorch.load_model")
+        print(f"wrote {out}: {near(folder)} with batch norm folded; load it with mlflow.pytorch.load_model")
         return
     from lrsearch.workbench import export_folder
 
     difference = export_folder(folder, out, format, parse_shape(shape))
-    print(f"wrote {out}: {folder} with batch norm folded, outputs equal to {difference:.0e}")
+    print(f"wrote {out}: {near(folder)} with batch norm folded, outputs equal to {difference:.0e}")
+
+
+def _note_untrained(model: Mapping[str, Any]) -> None:
+    """Own code may load weights by itself, named networks begin with random ones."""
+    if "weights" not in model and ":" not in model["name"]:
+        say(console(stderr=True), f"note: {model['name']} has random weights; give trained ones as --weights FILE")
 
 
 def _print_written(report: dict[str, Any], out: Path, format: Format) -> None:
