@@ -40,6 +40,8 @@ class Workplace:
     threads: int = 1
     deployment: Deployment = field(default_factory=Deployment)
     seconds: float = 1.0
+    processes: int = 1
+    """That share the retraining of one trial, each on a GPU of its own where the device is ``cuda``."""
     compares_speed: bool = True
     """Whether speeds decide something, and so must all be of one kind of device."""
 

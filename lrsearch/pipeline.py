@@ -26,6 +26,7 @@ from lrsearch.methods.base import Compressed, Progress, Retrains, Task
 from lrsearch.persistence import load_compression, read_weights, save_compressed, save_compression, save_weights
 from lrsearch.record import LAYERS, Report
 from lrsearch.training import Epoch, Retraining, RetrainingConfig, read_history, train
+from lrsearch.training.data_parallel import place
 from lrsearch.training.distillation import distil_layers, distil_logits
 from lrsearch.trial_spec import TrialSpec
 from lrsearch.version import __version__
@@ -131,7 +132,8 @@ class Pipeline:
         ):
             metrics = self._row(epoch)
             yield Report("retrain", metrics["epoch"], metrics.pop("epochs"), metrics)
-        save_compressed(compressed.model.eval(), compressed.recipe, self.folder)
+        if place().leads:
+            save_compressed(compressed.model.eval(), compressed.recipe, self.folder)
 
     def _towards(self, compressed: Compressed, dense: nn.Module, retraining: Retraining | None) -> Retraining | None:
         """A training that the dense network teaches, where the space says so."""

@@ -71,7 +71,7 @@ class ResourcesConfig(BaseModel):
     """CPU cores; also the number of threads that PyTorch uses (rounded down, at least one). Throughput is always
     measured with the number given here, whatever a method's own."""
     gpus: Annotated[float, Field(ge=0)] = 0
-    """GPUs; a fraction lets several trials share one."""
+    """GPUs; a fraction lets several trials share one, several share every batch of a trial's retraining."""
     memory: Annotated[float, Field(ge=0)] = 0
     """GiB of main memory that Ray reserves; 0 reserves none."""
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
@@ -93,6 +93,11 @@ class ResourcesConfig(BaseModel):
     def threads(self) -> int:
         """Threads for PyTorch."""
         return max(1, int(self.cpus))
+
+    @property
+    def processes(self) -> int:
+        """Processes that share the retraining of a trial."""
+        return max(1, int(self.gpus))
 
     @property
     def kind(self) -> dict[str, float]:

@@ -40,7 +40,8 @@ class Space(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     model: dict[str, Any]
-    """``name`` (a known name or ``package.module:callable``), its arguments, and ``weights``, a file, if trained."""
+    """``name`` (a known name, ``timm:NAME``, ``hf:FOLDER`` or ``package.module:callable``), its arguments, and
+    ``weights``, a file, if trained."""
     data: dict[str, Any]
     """``name`` (a known name or ``package.module:callable``) and its arguments."""
     train: TrainingConfig = TrainingConfig()
@@ -136,6 +137,8 @@ class Space(BaseModel):
 
     def _check_rounds(self, rounds: int) -> None:
         for method, entries in self.methods.items():
+            if self.resources.of(method).processes > 1:
+                raise ValueError(f"retrain.rounds is {rounds}, which runs on one GPU, but {method} is given several")
             if parse_hyperparameters(method, _resolve(_entries(method, entries), _lowest)).budget is None:
                 raise ValueError(f"retrain.rounds is {rounds}, which needs a budget to tighten: {method} has none")
 
@@ -147,13 +150,14 @@ class Space(BaseModel):
             merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"]) or None
         return RetrainingConfig.model_validate(merged)
 
-    def workplace(self, settings: Mapping[str, Any] | None = None) -> Workplace:
-        """Where a trial runs and how it measures, with the settings of ``measure`` that it drew."""
+    def workplace(self, settings: Mapping[str, Any] | None = None, method: str = "") -> Workplace:
+        """Where a trial of a method runs and how it measures, with the settings of ``measure`` that it drew."""
         return Workplace(
             device="cuda" if self.resources.gpus else "cpu",
             threads=self.resources.threads,
             deployment=self.measure.deployment(settings),
             seconds=self.measure.seconds,
+            processes=self.resources.of(method).processes,
             compares_speed=self.compares_speed,
         )
 

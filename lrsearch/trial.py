@@ -19,6 +19,7 @@ from lrsearch.data import Splits, load_data
 from lrsearch.dense import EVALUATION_BATCH, compare_throughput, load_dense_model, load_dense_record
 from lrsearch.files import only_process, read_json, replacing, write_json
 from lrsearch.front import broken_bound
+from lrsearch.joint_training import retrain_jointly
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import Cost, count_cost
 from lrsearch.measure.deployment import Deployment
@@ -64,7 +65,7 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         yield Report("measure", 1, 1, metrics)
         reason = _infeasible(spec, metrics)
         if reason is None:
-            yield from pipeline.retrain(compressed, dense)
+            yield from retrain_jointly(pipeline, compressed, dense)
             epochs = [epoch for each in earlier for epoch in each["epochs"]] + pipeline.epochs()
             result = _result(spec, metrics, epochs, splits)
         else:

@@ -88,6 +88,10 @@ FAULTS = {
     "misspelt key": (("lr: 1e-1", "lrr: 1e-1"), ["train", "lrr", "'lr'"]),
     "rounds without training": (("{epochs: 4}", "{rounds: 2}"), ["retrain", "rounds is 2", "epochs"]),
     "rounds without a budget": (("{epochs: 4}", "{epochs: 4, rounds: 2}"), ["retrain.rounds is 2", "budget", "tucker"]),
+    "rounds on several GPUs": (
+        ("retrain: {epochs: 4}", "resources: {gpus: 2}\nretrain: {epochs: 4, rounds: 2}"),
+        ["retrain.rounds is 2", "alds", "several"],
+    ),
     "misspelt retrain key": (("{epochs: 4}", "{epoch: 4}"), ["retrain", "epoch", "'epochs'"]),
     "unknown method": (("  alds:", "  aldss:"), ["aldss", "'alds'"]),
     "unknown model": (("digits_mlp", "digits_mpl"), ["digits_mpl", "'digits_mlp'"]),

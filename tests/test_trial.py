@@ -1,6 +1,7 @@
 """A trial runs without Ray, Optuna or MLflow, says what it does, and goes on where it was stopped."""
 
 import json
+import multiprocessing
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -143,6 +144,28 @@ def test_the_dense_network_teaches_where_the_retraining_says_so(spec, tmp_path):
         losses.append(read_history(tmp_path / name / "checkpoint.pt")[0].loss)
     assert losses[1] > losses[0]
     assert not torch.equal(*(next(iter(weights(tmp_path / name).values())) for name in ("alone", "taught")))
+
+
+@pytest.mark.slow
+def test_two_processes_retrain_a_trial_together_and_go_on_after_an_interruption(tmp_path):
+    """Without batch norm and augmentation as one process does; the helpers end when the trial is put aside."""
+    model, data = {"name": "digits_mlp", "width": 24}, {"name": "tests.generated:images", "shape": [1, 8, 8]}
+    config = TrainingConfig(epochs=1).model_dump(mode="json")
+    list(prepare_dense(DenseSpec(model, data, config, 0, HERE), tmp_path / "dense"))
+    alone = TrialSpec(
+        number=0, method="tucker", hyperparameters={"budget": {"params": 0.6}, "freeze": "sequential"}, model=model,
+        data=data, retrain=config | {"epochs": 3, "lr": 0.05, "distil": {"weight": 0.5}}, seed=1, workplace=HERE,
+        dense_folder=str(tmp_path / "dense"), cache_folder=str(tmp_path / "cache"),
+    )  # fmt: skip
+    list(run_trial(alone, tmp_path / "alone"))
+    both = replace(alone, workplace=replace(HERE, processes=2))
+    trial = run_trial(both, tmp_path / "both")
+    assert next(report for report in trial if report.stage == "retrain").done == 1
+    trial.close()
+    assert not multiprocessing.active_children()
+    assert [report.done for report in run_trial(both, tmp_path / "both") if report.stage == "retrain"] == [2, 3]
+    for key, value in weights(tmp_path / "alone").items():
+        torch.testing.assert_close(weights(tmp_path / "both")[key], value, rtol=1e-3, atol=1e-5)
 
 
 def test_speeds_on_two_kinds_of_device_are_not_compared(spec, dense_folder, tmp_path):

@@ -10,6 +10,8 @@ import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from lrsearch.data.seeds import derived_seed
+
 Augment = Callable[[Tensor, Generator], Tensor]
 """A random change of a batch of inputs, on any device, drawn from the generator, which is the CPU's."""
 
@@ -36,6 +38,7 @@ class Batches:
         augment: applied to each batch of inputs where a seed is given.
         num_workers: processes that read items beside this one.
         pin_memory: whether the DataLoader puts batches where a GPU can fetch them by itself.
+        share: (rank, size) of a process that reads only its share of every batch; shares differ by one item at most.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Batches:
         augment: Augment | None = None,
         num_workers: int = 0,
         pin_memory: bool = False,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._dataset = dataset
         self._items = len(cast(Sized, dataset))
@@ -55,6 +59,7 @@ class Batches:
         self._augment = augment
         self._num_workers = num_workers
         self._pin_memory = pin_memory
+        self._rank, self._size = share
 
     def __len__(self) -> int:
         """The number of batches."""
@@ -66,6 +71,8 @@ class Batches:
             return self._read(torch.arange(self._items), seed=0)
         generator = Generator().manual_seed(self._seed)
         order = torch.randperm(self._items, generator=generator)
+        if self._rank:
+            generator.manual_seed(derived_seed(self._seed, self._rank))
         batches = self._read(order, self._seed)
         if self._augment is None:
             return batches
@@ -73,7 +80,8 @@ class Batches:
         return ((augment(inputs, generator), targets) for inputs, targets in batches)
 
     def _read(self, order: Tensor, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        parts = order.tensor_split(len(self)) if len(self) else ()
+        whole = order.tensor_split(len(self)) if len(self) else ()
+        parts = [part.tensor_split(self._size)[self._rank] for part in whole]
         dataset = self._dataset
         if isinstance(dataset, TensorDataset):
             return (dataset[part] for part in parts)

@@ -66,8 +66,9 @@ class Splits:
         batch_size: int,
         *,
         seed: int | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> Batches:
-        """Batches of one part: plain and in order, or shuffled and augmented depending on ``seed`` only."""
+        """Batches of one part, or a process's share of them; shuffled and augmented where there is a ``seed``."""
         return Batches(
             getattr(self, split),
             batch_size,
@@ -75,6 +76,7 @@ class Splits:
             augment=self.augment,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
+            share=share,
         )
 
     def example_input(self) -> Tensor:

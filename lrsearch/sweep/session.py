@@ -261,7 +261,7 @@ class SweepSession:
             data=space.data,
             retrain=space.retraining(asked.epochs).model_dump(mode="json"),
             seed=asked.seed,
-            workplace=space.workplace(drawn.get(MEASURE)),
+            workplace=space.workplace(drawn.get(MEASURE), asked.method),
             dense_folder=self._dense_folder,
             cache_folder=str(self.store.cache),
             constraints=space.constraints,

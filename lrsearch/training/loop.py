@@ -23,6 +23,7 @@ from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.training.checkpoint import Checkpoint, Epoch
 from lrsearch.training.config import TrainingConfig
+from lrsearch.training.data_parallel import average_gradients, place
 from lrsearch.training.optimizer import build_optimizer
 from lrsearch.training.random_state import deterministic_algorithms, random_state
 from lrsearch.training.retraining import Retraining
@@ -45,7 +46,8 @@ def train(
     """Train ``model`` in place on ``device``, yielding after every epoch; afterwards it is in eval mode.
 
     All randomness of epoch e (order, augmentation, dropout) comes from ``derived_seed(seed, e)``, e from 1,
-    so an epoch is the same wherever it runs, and torch's global random state is left as it was.
+    so an epoch is the same wherever it runs, and torch's global random state is left as it was. Where several processes
+    train together (``data_parallel``), all call it alike; only the leader evaluates and writes the checkpoint.
 
     Args:
         model: the network; parameters that require no gradient stay as they are.
@@ -78,16 +80,20 @@ def train(
     retraining = retraining or Retraining()
     trainer = _Trainer(model, optimizer, config, device, gate, retraining, average, scaler)
     result = model if average is None else average.module
+    here = place()
+    here.wait()  # until all have read the checkpoint that the leader will replace
     for epoch in range(len(history) + 1, config.epochs + 1):
         started = time.monotonic()
         epoch_seed = derived_seed(seed, epoch)
         with (
-            random_state(epoch_seed, device),
+            random_state(here.seed(epoch_seed), device),
             deterministic_algorithms(config.deterministic),
             _frozen(model, retraining.frozen(epoch)),
         ):
-            batches = splits.batches("train", config.batch_size, seed=epoch_seed)
+            batches = splits.batches("train", config.batch_size, seed=epoch_seed, share=here)
             loss, lr = trainer.run_epoch(batches, epoch)
+        if not here.leads:
+            continue
         validation = splits.batches("validation", max(1, config.batch_size // trainer.parts))
         scores = evaluate(result, validation, device, gate, splits.score)
         accuracy, seconds = scores.pop("accuracy"), time.monotonic() - started
@@ -130,13 +136,15 @@ class _Trainer:
             with self.gate.work():
                 inputs, targets = next(remaining)
                 inputs, targets = (tensor.to(self.device, non_blocking=True) for tensor in (inputs, targets))
-                loss = self._step(inputs, targets, rate, epoch)
-            total += loss * len(inputs)
-            images += len(inputs)
+                loss, number = self._step(inputs, targets, rate, epoch)
+            total += loss * number
+            images += number
         self.model.eval()
         return total / images, rates[0]
 
-    def _step(self, inputs: Tensor, targets: Tensor, rate: float, epoch: int) -> float:
+    def _step(self, inputs: Tensor, targets: Tensor, rate: float, epoch: int) -> tuple[float, int]:
+        """Train on a batch, all processes' shares of it; returns its mean loss and its number of images."""
+        images = len(inputs)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         value = self._gradients(inputs, targets)
@@ -150,13 +158,15 @@ class _Trainer:
                 f"memory of {self.device} exhausted in epoch {epoch} at batch size {len(inputs)}, "
                 f"also when computed in {self.parts} parts"
             )
+        if place().size > 1:
+            value, images = average_gradients(self.model.parameters(), value, images, self.device)
         if not math.isfinite(value):
             raise TrialFailedError(f"loss is {value} in epoch {epoch}, at learning rate {rate:.3g}")
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average is not None:
             self.average.update_parameters(self.model)
-        return value
+        return value, images
 
     def _gradients(self, inputs: Tensor, targets: Tensor) -> float | None:
         """Gradients of the mean loss over a batch, and that loss; None where the device's memory is exhausted."""
