@@ -134,12 +134,16 @@ function drawCoordinates(method, {axes, lines}) {
     x: i, y, text: text(label), showarrow: false, xanchor: i ? "right" : "left", xshift: i ? -5 : 5,
     font: {size: 11, color: "#556"}, bgcolor: "rgba(255,255,255,.75)",
   })));
+  // Titles take turns above and below, so that they have room on a narrow screen too.
+  const titles = axes.map(({title}, i) => ({
+    x: i, y: i % 2 ? 1.06 : -.06, yanchor: i % 2 ? "bottom" : "top", text: text(title), showarrow: false,
+    xanchor: i === 0 ? "left" : i === axes.length - 1 ? "right" : "center",
+  }));
   const lineAt = i => ({type: "line", x0: i, x1: i, y0: 0, y1: 1, line: {color: "#c9cdd3", width: 1}, layer: "below"});
   draw(document.getElementById("coordinates"), "small", method, traces, {
-    annotations: ticks, shapes: axes.map((_, i) => lineAt(i)),
-    xaxis: {tickvals: axes.map((_, i) => i), ticktext: axes.map(({title}) => text(title)), showgrid: false,
-            range: [-.3, axes.length - .7], fixedrange: true},
-    yaxis: {visible: false, range: [-.08, 1.08], fixedrange: true},
+    annotations: [...ticks, ...titles], shapes: axes.map((_, i) => lineAt(i)),
+    xaxis: {visible: false, range: [-.1, axes.length - .9], fixedrange: true},
+    yaxis: {visible: false, range: [-.2, 1.2], fixedrange: true},
   });
 }
 
@@ -159,7 +163,7 @@ function showChosen(id) {
     Object.assign(field, {value: address(trial), readOnly: true, onclick: () => field.select()});
     field.setAttribute("aria-label", "address of the run");
   } else if (content.local) {
-    add("p", "The link works while `lrsearch ui` runs on this machine.");
+    add("p", "The link works while “lrsearch ui” runs on this machine.");
   }
 }
 

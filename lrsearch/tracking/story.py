@@ -79,7 +79,7 @@ def _question(info: SweepInfo) -> str:
         f"Each trial compressed {named(info.space.get('model'))}, trained on {named(info.space.get('data'))}, with "
         f"{join_words(methods, 'or')}, retrained the smaller network and measured it beside the dense one. "
         f"A network is on the front when no other is at least as good in {join_words(goals, 'and')} and better in one"
-        f"{'; it must have ' + join_words(bounds, 'and') if bounds else ''}."
+        f"{'; allowed are only networks with ' + join_words(bounds, 'and') if bounds else ''}."
     )
 
 
