@@ -342,6 +342,12 @@ WRONG = {
         ["space.yaml"],
     ),
     "export of an unknown trial": (["export", "sim:99", "--out", "o"], ["'99'", "expected one of"]),
+    "export to nowhere": (["export", "sim"], ["expected --out", "mlflow"]),
+    "export of a registered model to a folder": (
+        ["export", "sim", "--register", "m", "--out", "o"],
+        ["expected --out", "--register"],
+    ),
+    "models of runs that MLflow does not have": (["export", "sim", "--format", "mlflow"], ["lrsearch resume sim"]),
     "export of an unknown sweep": (["export", "nothing", "--out", "o"], ["'nothing'"]),
     "drops that are no numbers": (["table", "sim", "--drops", "a"], ["--drops", "'a'"]),
     "a picture of no known kind": (["table", "nothing", "--plot", "a.doc"], ["a.doc", ".png"]),

@@ -23,6 +23,7 @@ from lrsearch.models import build_model
 from lrsearch.outcome import failure_reason, read_result
 from lrsearch.persistence import read_weights
 from lrsearch.recipe import Recipe
+from lrsearch.record import LAYERS
 from lrsearch.training import Retraining, RetrainingConfig, TrainingConfig, read_history, train
 from lrsearch.training.distillation import distil_layers, distil_logits
 from lrsearch.trial import evaluate_test, run_trial
@@ -224,6 +225,19 @@ def test_reports_stages_and_leaves_a_result(spec, tmp_path):
     provenance = result["provenance"]
     assert provenance["spec"]["seed"] == 7
     assert (provenance["torch"], provenance["lrsearch"]) == (torch.__version__, lrsearch.__version__)
+
+
+def test_every_layer_of_the_recipe_is_accounted_for(spec, tmp_path, dense_folder):
+    list(run_trial(replace(spec, retrain=TrainingConfig(epochs=0).model_dump(mode="json")), tmp_path))
+
+    told = json.loads((tmp_path / LAYERS).read_text())
+    recipe, dense = Recipe.load(tmp_path / "recipe.json"), load_dense_model(MODEL, dense_folder, CPU)
+    assert [entry["layer"] for entry in told] == list(recipe.layers)
+    saved = sum(entry["dense_params"] - entry["params"] for entry in told)
+    assert saved == count_cost(dense, None).params - count_cost(rebuild(tmp_path), None).params
+    for entry in told:
+        assert entry["ranks"] == list(recipe.layers[entry["layer"]].ranks)
+        assert 0 < entry["error"] < 1 if entry["kind"] == "svd" else entry["error"] == 0
 
 
 def test_same_spec_gives_the_same_network(spec, tmp_path):
@@ -484,6 +498,7 @@ def test_longer_trial_continues_a_shorter_one(spec, tmp_path, first):
     assert_same_weights(tmp_path / "further", tmp_path / "long")
     assert [e["epoch"] for e in read_result(tmp_path / "further")["epochs"]] == [1, 2, 3, 4]
     assert len(read_result(tmp_path / "short")["epochs"]) == first
+    assert (tmp_path / "further" / LAYERS).read_text() == (tmp_path / "short" / LAYERS).read_text()
 
 
 def test_trial_whose_predecessor_lost_its_checkpoint_begins_anew(spec, tmp_path):
