@@ -7,10 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lrsearch.errors import LrsearchError
+from lrsearch.files import write_json
 from lrsearch.front import mark_front
 from lrsearch.outcome import failed_result, write_result
+from lrsearch.record import CONFIRMED, IMPORTANCE
 from lrsearch.sweep.store import SweepStore
-from lrsearch.sweep.study import read_records
+from lrsearch.sweep.study import read_importances, read_records
 from lrsearch.sweeps import load_front, status
 from tests.sweep.simulator import DENSE, make_space, open_session, run, simulate
 
@@ -238,3 +240,34 @@ def test_settings_of_the_measurement_are_drawn_like_hyperparameters(tmp_path):
     assert [record.hyperparameters["measure"]["dtype"] for record in told] == [
         spec.workplace.deployment.dtype for spec in specs
     ]
+
+
+def test_what_other_seeds_gave_is_told_again_by_the_next_driver(tmp_path):
+    session = open_session(make_space(trials=6), tmp_path)
+    run(session)
+    summary = {"confirmed_seeds": 2, "accuracy_mean": 97.0, "accuracy_std": 0.5}
+    (member, *_) = [record for record in session.records if record.pareto]
+    write_json(session.store.trial(member.number) / CONFIRMED, summary)
+
+    again = open_session(make_space(trials=6), tmp_path)
+
+    assert {record.number for record in again.records if summary.items() <= record.extra.items()} == {member.number}
+
+
+def test_a_record_knows_the_seed_that_its_trial_ran_with(tmp_path):
+    session = open_session(make_space(trials=4, search={"seed": 3}), tmp_path)
+    specs = [session.next_trial() for _ in range(4)]
+
+    assert [record.seed for record in read_records(session.store)] == [spec.seed for spec in specs]
+    assert len({spec.seed for spec in specs}) == 4
+
+
+def test_importances_are_left_beside_the_front(tmp_path):
+    methods = {"alds": {"budget": {"params": {"uniform": [0.1, 0.8]}}, "recalibrate": {"choice": [True, False]}}}
+    session = open_session(make_space(trials=30, sampler="random", methods=methods), tmp_path)
+    run(session)
+    session.publish_front()
+
+    told = json.loads((session.store.front / IMPORTANCE).read_text())
+    assert told["alds"]["flops"]["budget.params"] > told["alds"]["flops"]["recalibrate"]
+    assert told == read_importances(session.store)
