@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sw
 if TYPE_CHECKING:
     from lrsearch.space import Space  # imports PyTorch, which reading results does not need
 
+_log = logging.getLogger(__name__)
 TRACKING = "tracking.json"
 
 
@@ -209,7 +211,11 @@ def write_report(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> None:
     store = SweepStore(storage_folder(storage), name)
     ended = [trial for trial in results.trials if trial.state != "running"]
     info = SweepInfo(name, results.folder, results.planned, 0, 0, results.objectives, store.raw_space())
-    links = find_runs(_remembered_uri(store), store.storage, name)
+    try:
+        links = find_runs(_remembered_uri(store), store.storage, name)
+    except LrsearchError as error:
+        _log.warning("the report has no links to runs: %s", error)
+        links = None
     story = tell_story(info, results.dense, ended, links, importances=read_importances(store))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -167,6 +167,14 @@ def test_report_is_one_page(tmp_path, finished_sweep):
     assert "knee of the front" in page and "Plotly" in page
 
 
+def test_a_report_does_without_an_mlflow_that_is_away(tmp_path, finished_sweep):
+    write_json(finished_sweep.store.folder / "tracking.json", {"uri": "http://127.0.0.1:9"})
+    done = lrsearch("report", "sim", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert "knee of the front" in (tmp_path / "report.html").read_text()
+
+
 def test_status_as_json(tmp_path, finished_sweep):
     one = json.loads(lrsearch("status", "sim", "--format", "json", cwd=tmp_path).stdout)
     every = json.loads(lrsearch("status", "--format", "json", cwd=tmp_path).stdout)
