@@ -95,11 +95,11 @@ def shared_folder(storage: str) -> str:
     return storage
 
 
-def without_password(uri: str | None) -> str | None:
-    """``--tracking-uri``: command lines are seen by everyone on the machine, those of jobs by the whole cluster."""
+def without_password(option: str, uri: str | None) -> str | None:
+    """An option's URI: command lines are seen by everyone on the machine, those of jobs by the whole cluster."""
     if uri is not None and hide_passwords(uri) != uri:
         raise LrsearchError(
-            "--tracking-uri holds a password, which whoever lists processes or jobs would read; give it in the "
+            f"{option} holds a password, which whoever lists processes or jobs would read; give it in the "
             "environment instead (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD; for a database PGPASSWORD)"
         )
     return uri

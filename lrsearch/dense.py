@@ -23,6 +23,7 @@ from lrsearch.measure.device import device_kind
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.throughput import Throughput, measure_throughput
 from lrsearch.models import build_model
+from lrsearch.object_storage import discard, fetch
 from lrsearch.persistence import WEIGHTS, read_weights, save_weights
 from lrsearch.record import DenseRecord, Report
 from lrsearch.training import Retraining, TrainingConfig, train
@@ -92,6 +93,7 @@ def prepare_dense(spec: DenseSpec, folder: Path) -> Iterator[Report]:
         LrsearchError: unknown model or data, missing data or weights, a damaged file in ``folder``, or the network
             was measured on another kind of device.
     """
+    fetch(folder)
     if (folder / RECORD).exists():
         spec.workplace.check_kind(load_dense_record(folder))
         return
@@ -109,7 +111,7 @@ def prepare_dense(spec: DenseSpec, folder: Path) -> Iterator[Report]:
         where: dict[str, Any] = {"device": device, "seed": spec.seed, "gate": gate, "checkpoint": checkpoint}
         for epoch in train(model, splits, config, **where, retraining=lesson):
             yield Report("retrain", epoch.epoch, epoch.epochs, {"loss": epoch.loss, "accuracy": epoch.accuracy})
-        checkpoint.unlink(missing_ok=True)
+        discard(checkpoint)
     model.eval()
     save_weights(model, folder / WEIGHTS)
     record = _measure(model, splits, spec, gate, time.monotonic() - started)
@@ -129,6 +131,7 @@ def _lesson(spec: DenseSpec, config: TrainingConfig, folder: Path) -> Generator[
 def load_dense_record(folder: Path) -> DenseRecord:
     """What was measured of the dense network kept in ``folder``."""
     path = folder / RECORD
+    fetch(path)
     try:
         return DenseRecord(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError) as error:
@@ -138,6 +141,7 @@ def load_dense_record(folder: Path) -> DenseRecord:
 def load_dense_model(model: dict[str, Any], folder: Path, device: torch.device) -> nn.Module:
     """The dense network kept in ``folder``, in eval mode."""
     network = build_model({key: value for key, value in model.items() if key != "weights"})
+    fetch(folder / WEIGHTS)
     read_weights(network, folder / WEIGHTS)
     return network.to(device).eval()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from lrsearch.errors import LrsearchError
+from lrsearch.object_storage import check, shown
 from lrsearch.sweep.store import DEFAULT_STORAGE, storage_folder, sweep_names
 from lrsearch.version import __version__
 
@@ -119,6 +120,7 @@ def _gpu() -> Finding:
 
 def _storage(storage: str) -> Finding:
     folder = storage_folder(storage)
+    check(folder)
     nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         tempfile.TemporaryFile(dir=nearest).close()  # permissions alone do not tell, above all not root's
@@ -126,7 +128,7 @@ def _storage(storage: str) -> Finding:
         raise LrsearchError(f"{folder} cannot be written: {error.strerror}") from error
     free = shutil.disk_usage(nearest).free
     sweeps = len(sweep_names(folder))
-    text = f"{folder}, {sweeps} {'sweep' if sweeps == 1 else 'sweeps'}, {free / 2**30:,.1f} GiB free"
+    text = f"{shown(folder)}, {sweeps} {'sweep' if sweeps == 1 else 'sweeps'}, {free / 2**30:,.1f} GiB free"
     if free < _ROOM:
         return Finding("storage", "note", text, "make room, or give another folder as --storage")
     return Finding("storage", "ok", text)

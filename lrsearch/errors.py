@@ -42,5 +42,9 @@ class TrialFailedError(LrsearchError):
     """A trial ended without a usable network (a loss that is not finite, memory exhausted); recorded, not fatal."""
 
 
-class StorageFullError(LrsearchError):
-    """There is no room for a file: nobody's fault but the storage's, so whatever wrote it is done again later."""
+class StorageError(LrsearchError):
+    """The storage does not answer: nobody's fault but its own, so whatever was written to it is done again later."""
+
+
+class StorageFullError(StorageError):
+    """There is no room for a file."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lrsearch.errors import LrsearchError, StorageFullError
+from lrsearch.object_storage import upload
 
 
 @contextmanager
@@ -20,6 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Raises:
         StorageFullError: there is no room for it, whatever the writer made of that.
+        StorageError: it belongs to object storage, which does not answer.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -27,6 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())  # else a machine that loses power may keep the new name without the content
+        upload(temporary, path)  # first, so that nothing here is ever ahead of what others see
         temporary.replace(path)
     except Exception as error:
         if _is_full(temporary):

@@ -23,6 +23,7 @@ from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.latency import LatencyTable
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Progress, Retrains, Task
+from lrsearch.object_storage import discard, fetch
 from lrsearch.persistence import load_compression, read_weights, save_compressed, save_compression, save_weights
 from lrsearch.record import LAYERS, Report
 from lrsearch.training import Epoch, Retraining, RetrainingConfig, read_history, train
@@ -105,7 +106,7 @@ class Pipeline:
             layers = compare_layers(dense, compressed.model, compressed.recipe.layers)
         write_json(self.folder / LAYERS, layers)
         save_compression(compressed, self.folder)
-        checkpoint.unlink(missing_ok=True)
+        discard(checkpoint)
         return compressed
 
     def retraining(self, compressed: Compressed, dense: nn.Module) -> Retraining | None:
@@ -159,7 +160,7 @@ class Pipeline:
         yield from self.retrain(compressed, dense)
         save_weights(_projected(compressed, dense), self.folder / PROJECTED)
         write_json(self.folder / ROUND, {"seconds": seconds, "epochs": self.epochs()})
-        (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        discard(self.folder / CHECKPOINT)
 
     def _round(self, number: int) -> Pipeline:
         spec = self.spec
@@ -207,6 +208,7 @@ def _shared_statistics(spec: TrialSpec, dense: nn.Module, task: Task, gate: Devi
     path = Path(spec.cache_folder) / f"{Path(spec.dense_folder).name}-{spec.method}-{__version__}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with only_process(path.with_suffix(".lock")):
+        fetch(path)
         if not path.exists():
             with gate.work():
                 statistics = load_method(spec.method).statistics(dense, task)

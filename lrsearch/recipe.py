@@ -65,6 +65,8 @@ class Recipe(BaseModel):
             return cls.model_validate_json(path.read_text())
         except OSError as error:
             raise LrsearchError(f"recipe {path} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise LrsearchError(f"recipe {path} is not valid: {error}") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"

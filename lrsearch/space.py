@@ -146,7 +146,7 @@ class Space(BaseModel):
         """The training that follows compression: ``train`` with the overrides of ``retrain``, or for other epochs."""
         overrides = with_preset(self.retrain) | ({} if epochs is None else {"epochs": epochs})
         merged = self.train.model_dump() | {"epochs": 0, "distil": None} | overrides
-        if not {"lr", "schedule", "schedule_epochs"} & set(overrides):
+        if isinstance(merged["epochs"], int) and not {"lr", "schedule", "schedule_epochs"} & set(overrides):
             merged["schedule_epochs"] = max(self.train.epochs, merged["epochs"]) or None
         return RetrainingConfig.model_validate(merged)
 

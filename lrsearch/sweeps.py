@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
 from lrsearch.front import gain, hypervolume, knee, mark_front
+from lrsearch.object_storage import fetch, shown
 from lrsearch.observer import SweepInfo, SweepObserver
 from lrsearch.record import CONFIRMED, DIRECTIONS, TESTED, DenseRecord, TrialRecord
 from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sweep_names
@@ -75,7 +76,7 @@ def search(
     Args:
         space: a search-space file, or its content as plain data.
         name: of the sweep; by default the file's name without its ending.
-        storage: folder that holds the sweeps.
+        storage: folder that holds the sweeps, or its URI.
         tracking_uri: an MLflow server or database; by default ``mlflow.db`` in the storage folder.
         study: database of the Optuna study of a new sweep, such as ``sqlite:///studies.db`` or
             ``postgresql://user@host/optuna``; by default a journal in the sweep's folder.
@@ -116,7 +117,7 @@ def resume(
     Raises:
         LrsearchError: there is no such sweep, or its files are damaged.
     """
-    store = SweepStore(storage_folder(storage), name)
+    store = _opened(name, storage)
     return _run(store.load_space(), store, tracking_uri, address, time_budget, observers)
 
 
@@ -141,7 +142,7 @@ def confirm(
         raise LrsearchError(f"--seeds is {seeds}, expected 1 or more")
     from lrsearch.sweep.confirm import confirm_front
 
-    store = SweepStore(storage_folder(storage), name)
+    store = _opened(name, storage)
     space = store.load_space()
     with store.lock():
         confirm_front(space, store, seeds, (_tracker(store, tracking_uri), *observers), address)
@@ -168,7 +169,7 @@ def load_front(
     """
     from lrsearch.sweep.study import read_records
 
-    store = SweepStore(storage_folder(storage), name)
+    store = _opened(name, storage)
     space = store.raw_space()
     for metric in objectives or ():
         if metric not in DIRECTIONS:
@@ -266,7 +267,9 @@ def find_network(target: str, storage: str = DEFAULT_STORAGE) -> Path:
     if not number and not results.front:
         raise LrsearchError(f"sweep {name!r} has no front yet, expected at least one complete trial")
     trial = complete[number] if number else knee(results.front, results.objectives)
-    return results.folder / "trials" / str(trial.number)
+    folder = results.folder / "trials" / str(trial.number)
+    fetch(folder)
+    return folder
 
 
 def log_models(target: str, register: str | None = None, storage: str = DEFAULT_STORAGE) -> dict[int, str]:
@@ -333,7 +336,7 @@ def tracking_location(name: str | None, storage: str = DEFAULT_STORAGE) -> tuple
     folder = storage_folder(storage)
     if name is None:
         return None, folder
-    store = SweepStore(folder, name)
+    store = _opened(name, storage)
     store.raw_space()
     return _remembered_uri(store), folder
 
@@ -348,15 +351,24 @@ def _run(
     study: str | None = None,
 ) -> Results:
     from lrsearch.sweep.run import run_sweep
-    from lrsearch.sweep.study_store import choose_database
+    from lrsearch.sweep.study_store import choose_database, require_database
 
     store.create()
     with store.lock():
+        store.refresh()
         if study is not None:
             choose_database(store, study)
+        require_database(store)
         _agree_on_space(space, store)
         run_sweep(space, store, (_tracker(store, tracking_uri), *observers), address, time_budget)
-    return load_front(store.name, str(store.storage))
+    return load_front(store.name, shown(store.storage))
+
+
+def _opened(name: str, storage: str) -> SweepStore:
+    """A sweep as its storage has it now."""
+    store = SweepStore(storage_folder(storage), name)
+    store.refresh()
+    return store
 
 
 def _tracker(store: SweepStore, tracking_uri: str | None) -> SweepObserver:

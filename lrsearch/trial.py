@@ -26,6 +26,7 @@ from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.training_speed import measure_training
 from lrsearch.methods.base import Compressed
+from lrsearch.object_storage import discard, fetch
 from lrsearch.outcome import pruned_result, read_result, write_result
 from lrsearch.persistence import HISTORY, RECIPE, WEIGHTS, rebuild
 from lrsearch.pipeline import CHECKPOINT, ROUNDS, Pipeline
@@ -53,6 +54,7 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         torch.set_num_threads(spec.threads or spec.workplace.threads)
         device, gate = torch.device(spec.workplace.device), DeviceGate(spec.workplace.device)
         splits = _splits(json.dumps(spec.data), device)
+        fetch(folder)
         if spec.continues is not None:
             _take_over(spec, Path(spec.continues), folder)
         dense = copy.deepcopy(_dense(json.dumps(spec.model), Path(spec.dense_folder), device))
@@ -71,12 +73,13 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
         else:
             result = pruned_result(reason, metrics)
         write_result(folder, result)
-        shutil.rmtree(folder / ROUNDS, ignore_errors=True)
+        discard(folder / ROUNDS)
     yield Report("done", 1, 1, result["metrics"])
 
 
 def evaluate_test(spec: TrialSpec, folder: Path) -> float:
     """Accuracy in percent of a finished trial on the test split, evaluated once and then remembered."""
+    fetch(folder)
     known = read_json(folder / TESTED, "delete it to evaluate again")
     if known is not None:
         return float(known["test_accuracy"])
@@ -91,6 +94,7 @@ def evaluate_test(spec: TrialSpec, folder: Path) -> float:
 
 def _take_over(spec: TrialSpec, earlier: Path, folder: Path) -> None:
     """Copy what a finished trial left, unless its training cannot go on: then all begins anew."""
+    fetch(earlier)
     result = read_result(earlier)
     can_go_on = result is not None and ((earlier / CHECKPOINT).exists() or not result["epochs"])
     if can_go_on and spec.retrain.get("rounds", 1) == 1 and not (folder / RECIPE).exists():

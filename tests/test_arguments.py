@@ -34,10 +34,10 @@ def test_storage_of_a_cluster_means_the_same_everywhere():
 )
 def test_password_on_a_command_line_is_refused_and_not_repeated(uri):
     with pytest.raises(LrsearchError, match="--tracking-uri holds a password") as refused:
-        without_password(uri)
+        without_password("--tracking-uri", uri)
     assert "s3cret" not in str(refused.value)
 
 
 @pytest.mark.parametrize("uri", [None, "http://mlflow:5000", "postgresql://ada@db/x", "sqlite:////a/b.db"])
 def test_address_without_password_is_taken_as_it_is(uri):
-    assert without_password(uri) == uri
+    assert without_password("--tracking-uri", uri) == uri

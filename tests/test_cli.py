@@ -332,8 +332,8 @@ WRONG = {
         ["storage", "space.yaml"],
     ),
     "storage elsewhere": (
-        ["search", "space.yaml", "--storage", "s3://bucket/x"],
-        ["s3://bucket/x", "folder"],
+        ["search", "space.yaml", "--storage", "ftp://host/x"],
+        ["ftp://host/x", "folder"],
     ),
     "time without unit": (["search", "space.yaml", "--time-budget", "5"], ["--time-budget", "2h"]),
     "unknown objective": (["front", "sim", "--objectives", "acuracy"], ["acuracy"]),

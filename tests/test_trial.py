@@ -14,6 +14,7 @@ from lrsearch import rebuild
 from lrsearch.data import load_data
 from lrsearch.dense import DenseSpec, Workplace, load_dense_model, load_dense_record, prepare_dense
 from lrsearch.errors import BudgetUnreachableError, LrsearchError, TrialFailedError
+from lrsearch.files import replacing
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
@@ -24,6 +25,7 @@ from lrsearch.outcome import failure_reason, read_result
 from lrsearch.persistence import read_weights
 from lrsearch.recipe import Recipe
 from lrsearch.record import LAYERS
+from lrsearch.sweep.store import storage_folder
 from lrsearch.training import Retraining, RetrainingConfig, TrainingConfig, read_history, train
 from lrsearch.training.distillation import distil_layers, distil_logits
 from lrsearch.trial import evaluate_test, run_trial
@@ -273,6 +275,33 @@ def test_stopped_trial_goes_on_where_it_was(spec, tmp_path, stage):
         assert compressed is not None and measured.read_text() == figures
     if stage == "retrain":
         assert [report.done for report in reports if report.stage == "retrain"] == [2, 3]
+
+
+def test_trial_in_object_storage_goes_on_on_another_machine(spec, dense_folder, tmp_path, bucket, machines):
+    """It finds there all that it needs: the dense network, what trials share, and what it had done."""
+    for file in dense_folder.iterdir():
+        with replacing(storage_folder(bucket) / "dense" / file.name) as temporary:
+            shutil.copyfile(file, temporary)
+
+    def run():
+        runs = storage_folder(bucket)
+        return run_trial(replace(spec, dense_folder=str(runs / "dense"), cache_folder=str(runs / "cache")), runs / "t")
+
+    list(run_trial(spec, tmp_path / "whole"))
+    stopped = run()
+    while next(stopped).stage != "retrain":
+        pass
+    stopped.close()
+    shutil.rmtree(tmp_path / "machines")
+    machines.move_to("there")
+
+    reports = list(run())
+
+    assert [report.done for report in reports if report.stage == "retrain"] == [2, 3]
+    assert "compress" not in [report.stage for report in reports]
+    assert_same_weights(tmp_path / "whole", storage_folder(bucket) / "t")
+    machines.move_to("elsewhere")
+    assert evaluate_test(spec, storage_folder(bucket) / "t") == evaluate_test(spec, tmp_path / "whole")
 
 
 def test_without_retraining_accuracy_is_that_of_the_compressed_network(spec, tmp_path):

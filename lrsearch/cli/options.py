@@ -11,14 +11,35 @@ from lrsearch.cli.completion import complete_sweep
 
 Format = Literal["table", "json"]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to print.")]
+
+
+def _without_password(option: typer.CallbackParam, uri: str | None) -> str | None:
+    return without_password(option.opts[0], uri)
+
+
 Sweep = Annotated[str, typer.Argument(help="Name of the sweep.", autocompletion=complete_sweep)]
-Storage = Annotated[str, typer.Option(help="Folder that holds the sweeps.", metavar="URI")]
+Storage = Annotated[
+    str,
+    typer.Option(
+        help="Folder that holds the sweeps, on a cluster one that every node reaches; also s3:// and gs://.",
+        metavar="URI",
+        callback=_without_password,
+    ),
+]
+Study = Annotated[
+    str | None,
+    typer.Option(
+        help="Database for the Optuna study of a new sweep, without a password; by default a journal file.",
+        metavar="URL",
+        callback=_without_password,
+    ),
+]
 Tracking = Annotated[
     str | None,
     typer.Option(
         help="MLflow server or database, without a password; by default mlflow.db in the storage folder.",
         metavar="URI",
-        callback=without_password,
+        callback=_without_password,
     ),
 ]
 Address = Annotated[

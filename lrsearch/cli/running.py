@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lrsearch.arguments import packed_path, parse_duration, parse_settings, shared_folder
-from lrsearch.cli.options import Address, FormatOption, Settings, Storage, Sweep, TimeBudget, Tracking
+from lrsearch.cli.options import Address, FormatOption, Settings, Storage, Study, Sweep, TimeBudget, Tracking
 from lrsearch.cli.output import console, print_json, say
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
@@ -27,10 +27,7 @@ def search(
     trials: Annotated[int | None, typer.Option(help="Override search.trials.")] = None,
     storage: Storage = DEFAULT_STORAGE,
     tracking_uri: Tracking = None,
-    study: Annotated[
-        str | None,
-        typer.Option(help="Database for the Optuna study of a new sweep; by default a journal file.", metavar="URL"),
-    ] = None,
+    study: Study = None,
     address: Address = None,
     settings: Settings = None,
     time_budget: TimeBudget = None,
@@ -115,10 +112,11 @@ def confirm(
 def submit(
     space: Annotated[Path, typer.Argument(help="A search-space file in or below this folder.", metavar="SPACE.yaml")],
     address: Annotated[str, typer.Option(help="The cluster's dashboard, such as http://head:8265.", metavar="URL")],
-    storage: Annotated[str, typer.Option(help="Folder that every node of the cluster reaches.", metavar="URI")],
+    storage: Storage,
     name: Annotated[str | None, typer.Option(help="Name of the sweep; by default the file's.")] = None,
     trials: Annotated[int | None, typer.Option(help="Override search.trials.")] = None,
     tracking_uri: Tracking = None,
+    study: Study = None,
     settings: Settings = None,
     time_budget: TimeBudget = None,
 ) -> None:
@@ -128,7 +126,8 @@ def submit(
 
     load_space(space, parse_settings(settings))
     parse_duration(time_budget)
-    options = {"name": name, "trials": trials, "tracking-uri": tracking_uri, "time-budget": time_budget}
+    options = {"name": name, "trials": trials, "tracking-uri": tracking_uri, "study": study}
+    options |= {"time-budget": time_budget}
     arguments = ["search", packed_path(space), "--address", "auto", "--storage", shared_folder(storage)]
     arguments += [f"--{option}={value}" for option, value in options.items() if value is not None]
     arguments += [f"--set={setting}" for setting in settings or ()]

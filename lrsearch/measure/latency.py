@@ -29,6 +29,7 @@ from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.interleave import interleaved
 from lrsearch.measure.layer_times import layer_shares
 from lrsearch.measure.throughput import measure_throughput
+from lrsearch.object_storage import fetch
 from lrsearch.recipe import Factorization
 
 _REPEATS = 30
@@ -147,6 +148,7 @@ class LatencyTable:
 
     def _read(self, path: Path | None) -> None:
         if path:
+            fetch(path)
             self._known = read_json(path, "delete it to measure again") or {}
 
     def _measure(

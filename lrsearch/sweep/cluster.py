@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.tune import TuneError
 
 from lrsearch.errors import LrsearchError
 from lrsearch.sweep import WORKER_SETTINGS
@@ -84,9 +85,16 @@ def machines() -> list[dict[str, float]]:
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
-    """Raise what a worker raised, not Ray's wrapping of it."""
+    """Raise what a worker or a part of the driver raised, not Ray's wrapping of it."""
     try:
         yield
+    except TuneError as error:
+        fault: BaseException | None = error
+        while isinstance(fault, TuneError):
+            fault = fault.__cause__ or fault.__context__
+        if isinstance(fault, (LrsearchError, OSError)):
+            raise fault from None
+        raise
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, LrsearchError):
             raise error.cause from None

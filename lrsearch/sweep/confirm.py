@@ -12,6 +12,7 @@ import ray
 
 from lrsearch.errors import LrsearchError
 from lrsearch.files import write_json
+from lrsearch.object_storage import discard, fetch
 from lrsearch.observer import SweepObserver
 from lrsearch.outcome import failed_result, failure_reason, read_result, write_result
 from lrsearch.pipeline import CHECKPOINT
@@ -81,6 +82,7 @@ def _repeat(session: SweepSession, specs: Sequence[TrialSpec], seeds: int) -> No
 
 def repetition(spec: TrialSpec, folder: Path) -> dict[str, float] | None:
     """Accuracies of one repetition on the validation and test splits; None where it failed."""
+    fetch(folder)
     if read_result(folder) is None:
         try:
             for _ in run_trial(spec, folder):
@@ -88,7 +90,7 @@ def repetition(spec: TrialSpec, folder: Path) -> dict[str, float] | None:
         except Exception as error:
             folder.mkdir(parents=True, exist_ok=True)
             write_result(folder, failed_result(failure_reason(error)))
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+        discard(folder / CHECKPOINT)
     result = read_result(folder)
     if result is None or result["state"] != "complete":
         return None

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import ray
 from ray import tune
 
 from lrsearch.dense import DenseSpec, load_dense_record, prepare_dense
-from lrsearch.errors import StorageFullError
+from lrsearch.errors import StorageError, StorageFullError
+from lrsearch.object_storage import discard, remote, shown
 from lrsearch.observer import SweepInfo, SweepObserver
 from lrsearch.record import DenseRecord, Report
 from lrsearch.space import Space
@@ -72,7 +73,7 @@ def run_sweep(
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            raise StorageFullError(f"storage {store.storage} is full; make room and resume") from error
+            raise StorageFullError(f"storage {shown(store.storage)} is full; make room and resume") from error
         finally:
             for observer in observers:
                 observer.sweep_stopped(outcome)
@@ -82,11 +83,13 @@ def run_sweep(
 def _search(session: SweepSession, time_budget: float | None) -> None:
     trainable = tune.with_resources(TrialTrainable, placement(session.space))
     # Tune's own files are of no use to a later run: the study and the trials' folders hold everything.
-    scratch = session.store.folder / "ray"
+    scratch = session.store.folder / ".ray"
+    file_system, path = remote(scratch) or (None, str(scratch))
+    searcher = StudySearcher(session, lambda: room(session.space, machines()))
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=StudySearcher(session, lambda: room(session.space, machines())),
+            search_alg=searcher,
             scheduler=RungScheduler(session),
             num_samples=session.remaining,
             reuse_actors=True,
@@ -94,16 +97,20 @@ def _search(session: SweepSession, time_budget: float | None) -> None:
         ),
         run_config=tune.RunConfig(
             name=uuid.uuid4().hex,
-            storage_path=str(scratch),
+            storage_path=path,
+            storage_filesystem=file_system,
             callbacks=[ReportForwarder(session)],
             failure_config=tune.FailureConfig(max_failures=WORKER_LIVES - 1),
             verbose=0,
         ),
     )
     try:
-        tuner.fit()
+        with plain_errors():
+            tuner.fit()
+        searcher.check()
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        with suppress(StorageError):
+            discard(scratch)
 
 
 def prepared_dense(space: Space, store: SweepStore, observers: Sequence[SweepObserver]) -> tuple[DenseRecord, Path]:

@@ -9,7 +9,7 @@ from ray.tune import Callback
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from lrsearch.errors import StorageFullError
+from lrsearch.errors import StorageError
 from lrsearch.record import Report
 from lrsearch.sweep.session import SweepSession
 
@@ -24,6 +24,7 @@ class StudySearcher(Searcher):
         """Run as many trials side by side as there are ``slots`` at the time: nodes come and go."""
         super().__init__(metric=None, mode=None)
         self._session, self._slots = session, slots
+        self._fault: Exception | None = None
         self._numbers: dict[str, int] = {}
 
     def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
@@ -32,6 +33,7 @@ class StudySearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
         """The config of the next trial, None while no slot is free, or ``Searcher.FINISHED``."""
+        self.check()
         if len(self._numbers) >= self._slots():
             return None
         spec = self._session.next_trial()
@@ -42,7 +44,15 @@ class StudySearcher(Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """A trial ended, was interrupted, or lost its worker too often."""
-        self._session.trial_ended(self._numbers.pop(trial_id), worker_died=error)
+        try:
+            self._session.trial_ended(self._numbers.pop(trial_id), worker_died=error)
+        except Exception as fault:  # Tune would take it for the trial's
+            self._fault = self._fault or fault
+
+    def check(self) -> None:
+        """Raise what went wrong when a trial ended; the trial stays unfinished, for the next driver."""
+        if self._fault is not None:
+            raise self._fault
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: see the class."""
@@ -81,9 +91,9 @@ class ReportForwarder(Callback):
         """A worker told how its trial is getting on.
 
         Raises:
-            StorageFullError: the worker found it full; the sweep is to be resumed when there is room.
+            StorageError: the worker could not use it; the sweep is to be resumed when it can be used.
         """
         for report in result.get("reports", []):
             self._session.trial_reported(trial.config["spec"].number, Report(**report))
         if result.get("fault"):
-            raise StorageFullError(result["fault"])
+            raise StorageError(result["fault"])

@@ -11,6 +11,7 @@ from typing import Any
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
 from lrsearch.front import Front
+from lrsearch.object_storage import discard, fetch
 from lrsearch.observer import SweepObserver
 from lrsearch.outcome import failed_result, pruned_result, read_result, write_result
 from lrsearch.pipeline import CHECKPOINT
@@ -126,6 +127,7 @@ class SweepSession:
     def trial_ended(self, number: int, worker_died: bool) -> None:
         """Take a trial's result into the study; without one it stays unfinished, for the next driver."""
         folder = self.store.trial(number)
+        fetch(folder, weights=False)
         if read_result(folder) is None:
             if not worker_died:
                 return
@@ -199,10 +201,11 @@ class SweepSession:
     def _drop_checkpoint(self, record: TrialRecord) -> None:
         """Keep the checkpoint of a member of the front, whose training may go on one day, and no other."""
         if not record.pareto:
-            (self.store.trial(record.number) / CHECKPOINT).unlink(missing_ok=True)
+            discard(self.store.trial(record.number) / CHECKPOINT)
 
     def _history(self, number: int) -> list[dict[str, float]]:
         checkpoint = self.store.trial(number) / CHECKPOINT
+        fetch(checkpoint)
         return [asdict(epoch) for epoch in read_history(checkpoint)] if checkpoint.exists() else []
 
     def _judge(self, running: _Running) -> bool:

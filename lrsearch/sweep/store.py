@@ -7,32 +7,40 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lrsearch import object_storage
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
+from lrsearch.sweep.lease import lease_holder, leased
 
 if TYPE_CHECKING:
     from lrsearch.space import Space  # imports PyTorch, which reading results does not need
 
 DEFAULT_STORAGE = "./lrsearch_runs"
+SPACE = "space.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def storage_folder(uri: str) -> Path:
-    """The folder that a ``--storage`` argument names, as an absolute path.
+    """The folder that a ``--storage`` argument names, or that stands for it here, as an absolute path.
 
     Raises:
-        LrsearchError: a URI of another kind than ``file://``.
+        LrsearchError: a URI of another kind than ``file://``, ``s3://`` or ``gs://``.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
         return Path(uri).expanduser().resolve()
     if scheme == "file":
         return Path(rest).resolve()
-    raise LrsearchError(f"storage is {uri!r}, expected a folder (on a cluster, one that every node can reach)")
+    if scheme in ("s3", "gs"):
+        return object_storage.local_folder(uri)
+    raise LrsearchError(
+        f"storage is {uri!r}, expected a folder (on a cluster, one that every node can reach), s3://BUCKET/FOLDER "
+        "or gs://BUCKET/FOLDER"
+    )
 
 
 class SweepStore:
@@ -74,7 +82,7 @@ class SweepStore:
 
     def exists(self) -> bool:
         """Whether the sweep was ever started."""
-        return (self.folder / "space.json").exists()
+        return (self.folder / SPACE).exists()
 
     def create(self) -> None:
         """Make the folder.
@@ -82,6 +90,7 @@ class SweepStore:
         Raises:
             LrsearchError: the storage folder cannot be written.
         """
+        object_storage.check(self.storage)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             probe = self.folder / f".probe.{os.getpid()}"
@@ -90,9 +99,13 @@ class SweepStore:
         except OSError as error:
             raise LrsearchError(f"storage folder {self.storage} cannot be written: {error.strerror}") from error
 
+    def refresh(self) -> None:
+        """Bring what others wrote to object storage, but for weights and checkpoints."""
+        object_storage.fetch(self.folder, weights=False)
+
     def save_space(self, space: Space) -> None:
         """Remember what is searched."""
-        write_json(self.folder / "space.json", space.model_dump(mode="json"))
+        write_json(self.folder / SPACE, space.model_dump(mode="json"))
 
     def load_space(self) -> Space:
         """What is searched.
@@ -102,18 +115,20 @@ class SweepStore:
         """
         from lrsearch.space import parse_space
 
-        return parse_space(self.raw_space(), source=str(self.folder / "space.json"))
+        return parse_space(self.raw_space(), source=str(self.folder / SPACE))
 
     def raw_space(self) -> dict[str, Any]:
         """What is searched, as plain data and unchecked: enough to list results, and quick."""
-        space = read_json(self.folder / "space.json", "restore it from a copy")
+        space = read_json(self.folder / SPACE, "restore it from a copy")
         if space is None:
-            raise LrsearchError(f"no sweep {self.name!r} in {self.storage}{self._others()}")
+            raise LrsearchError(f"no sweep {self.name!r} in {object_storage.shown(self.storage)}{self._others()}")
         return space
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Be the only driver of this sweep; the system frees the lock when the process ends, however it ends.
+
+        In object storage it is a lease, which ends a minute after the process on another machine that held it.
 
         Raises:
             LrsearchError: another driver is running.
@@ -128,12 +143,16 @@ class SweepStore:
                     "wait for it to end or interrupt it first"
                 ) from error
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {platform.node()}")
+            holder = f"process {os.getpid()} on {platform.node()}"
+            file.write(holder)
             file.flush()
-            yield
+            with leased(self.folder, holder) if object_storage.uri_of(self.folder) else nullcontext():
+                yield
 
     def is_running(self) -> bool:
         """Whether a driver holds the lock now."""
+        if object_storage.uri_of(self.folder):
+            return lease_holder(self.folder) is not None
         path = self.folder / "lock"
         if not path.exists():
             return False
@@ -151,4 +170,7 @@ class SweepStore:
 
 def sweep_names(storage: Path) -> list[str]:
     """The sweeps of a storage folder, by name."""
-    return sorted(path.parent.name for path in storage.glob("*/space.json"))
+    found = object_storage.folders(storage)
+    for folder in found:
+        object_storage.fetch(folder / SPACE)
+    return sorted(folder.name for folder in found if (folder / SPACE).exists())

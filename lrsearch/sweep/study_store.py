@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
+from lrsearch.object_storage import shown, uri_of
 from lrsearch.sweep.store import SweepStore
 
 STUDY = "study.json"
@@ -28,7 +30,8 @@ def choose_database(store: SweepStore, url: str) -> None:
         url: for SQLAlchemy, such as ``sqlite:///studies.db`` or ``postgresql://user@host/optuna``.
 
     Raises:
-        LrsearchError: the URL holds a password, which would be written to a file, or the study is elsewhere.
+        LrsearchError: the URL holds a password, which would be written to a file, or the study is elsewhere, or
+            the sweep is to be continued from any machine and its study would be on one.
     """
     parts = urlsplit(url)
     if not parts.scheme or parts.password is not None:
@@ -36,7 +39,10 @@ def choose_database(store: SweepStore, url: str) -> None:
             f"--study is {url.replace(parts.password, '***') if parts.password else url!r}, expected a URL such as "
             "sqlite:///studies.db or postgresql://user@host/optuna without a password (PGPASSWORD or ~/.pgpass has it)"
         )
+    url = re.sub("^postgres(ql)?://", "postgresql+psycopg://", url)  # the driver of the extra `cluster`
     if url.startswith("sqlite:///"):
+        if uri_of(store.folder):
+            raise _no_database(f"--study is {url!r}")
         url = f"sqlite:///{Path(url.removeprefix('sqlite:///')).expanduser().resolve()}"
     known = _database(store)
     if known is None and not store.journal.exists():
@@ -45,6 +51,16 @@ def choose_database(store: SweepStore, url: str) -> None:
         raise LrsearchError(
             f"--study is {url!r}, but sweep {store.name!r} keeps its study in {known[0] if known else store.journal}"
         )
+
+
+def require_database(store: SweepStore) -> None:
+    """See to it that a sweep in object storage, which has no journals, keeps its study in a database.
+
+    Raises:
+        LrsearchError: it does not.
+    """
+    if uri_of(store.folder) and _database(store) is None:
+        raise _no_database(f"storage is {shown(store.storage)}, which holds no study")
 
 
 def forget_study(store: SweepStore) -> None:
@@ -68,6 +84,7 @@ def open_storage(store: SweepStore) -> tuple[BaseStorage, str]:
     """
     known = _database(store)
     if known is None:
+        require_database(store)
         return _journal(store.journal), store.name
     url, name = known
     try:
@@ -80,6 +97,12 @@ def mend_journal(store: SweepStore) -> None:
     """Remove what a killed driver left half-written; only the holder of the sweep's lock may do this."""
     _discard_torn_line(store.journal)
     store.journal.with_name(store.journal.name + ".lock").unlink(missing_ok=True)
+
+
+def _no_database(problem: str) -> LrsearchError:
+    return LrsearchError(
+        f"{problem}, expected --study with a database that every machine reaches, such as postgresql://user@host/optuna"
+    )
 
 
 def _database(store: SweepStore) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import tune
 
-from lrsearch.errors import StorageFullError, hide_passwords
+from lrsearch.errors import StorageError, hide_passwords
 from lrsearch.files import replacing
 from lrsearch.record import Report
 
@@ -68,11 +68,11 @@ class TrialTrainable(tune.Trainable):
         from lrsearch.outcome import failed_result, failure_reason, write_result
 
         try:
-            if isinstance(error, StorageFullError):
+            if isinstance(error, StorageError):
                 raise error
             with replacing(self._folder / "error.txt") as temporary:
                 temporary.write_text(hide_passwords("".join(traceback.format_exception(error))))
             write_result(self._folder, failed_result(failure_reason(error)))
-        except StorageFullError as full:
-            return str(full)
+        except StorageError as fault:
+            return str(fault)
         return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeGuard
 from urllib.parse import urlsplit, urlunsplit
 
 from lrsearch.errors import LrsearchError, hide_passwords
+from lrsearch.object_storage import uri_of
 from lrsearch.tracking.links import DEFAULT_SERVER, RunLinks
 
 if TYPE_CHECKING:
@@ -33,10 +34,14 @@ def tracking_uri(uri: str | None, storage: Path) -> str:
 
 
 def artifact_location(uri: str | None, storage: Path, sweep: str) -> str | None:
-    """Where a new experiment keeps its artifacts: a folder in the storage, or None where a server decides."""
+    """Where a new experiment keeps its artifacts: a folder in the storage, or None where a server decides.
+
+    Beside the store of this machine, which resuming rebuilds on another, they are on this machine.
+    """
     if uri is not None and uri.startswith(("http://", "https://", "databricks")):
         return None
-    return (storage.resolve() / "mlartifacts" / sweep).as_uri()
+    folder = storage.resolve() / "mlartifacts" / sweep
+    return (uri_of(folder) if uri is not None else None) or folder.as_uri()
 
 
 def connect(uri: str | None, storage: Path) -> MlflowClient:

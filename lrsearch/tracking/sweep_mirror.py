@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from lrsearch.object_storage import shown
 from lrsearch.observer import SweepInfo
 from lrsearch.record import LAYERS, DenseRecord, Report, TrialRecord
 from lrsearch.tracking import entries
@@ -195,7 +196,7 @@ class SweepMirror:
         return experiment_id
 
     def _warn_of_another_folder(self, parent: Run | None) -> None:
-        folder = str(self._info.folder.resolve())
+        folder = shown(self._info.folder.resolve())
         earlier = parent.data.tags.get(_FOLDER, folder) if parent is not None else folder
         if earlier != folder:
             _log.warning(

@@ -80,7 +80,7 @@ def sleeping(seconds):
 
     SweepSession._spec = spec
     run.TrialTrainable = Sleeper
-    run._dense = lambda space, store, observers: (DENSE, Path("dense"))
+    run.prepared_dense = lambda space, store, observers: (DENSE, Path("dense"))
     run._test_front = lambda session: None
 
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -25,6 +26,43 @@ KINDS = {
     "Service": "v1",
     "StatefulSet": "apps/v1",
 }
+
+KUBERAY = {
+    "RayCluster": {
+        "rayVersion": str,
+        "authOptions": "authOptions",
+        "enableInTreeAutoscaling": bool,
+        "autoscalerOptions": "autoscalerOptions",
+        "headGroupSpec": "headGroupSpec",
+        "workerGroupSpecs": "workerGroupSpecs",
+        "headServiceAnnotations": dict,
+        "suspend": bool,
+    },
+    "RayJob": {
+        "entrypoint": str,
+        "shutdownAfterJobFinishes": bool,
+        "ttlSecondsAfterFinished": int,
+        "backoffLimit": int,
+        "submitterPodTemplate": dict,
+        "rayClusterSpec": "RayCluster",
+        "runtimeEnvYAML": str,
+        "submissionMode": str,
+        "suspend": bool,
+    },
+    "authOptions": {"mode": str, "secretName": str},
+    "autoscalerOptions": {"idleTimeoutSeconds": int, "upscalingMode": str, "resources": dict, "env": dict},
+    "headGroupSpec": {"rayStartParams": dict, "template": dict, "serviceType": str},
+    "workerGroupSpecs": {
+        "groupName": str,
+        "replicas": int,
+        "minReplicas": int,
+        "maxReplicas": int,
+        "numOfHosts": int,
+        "rayStartParams": dict,
+        "template": dict,
+    },
+}
+"""What the files here may say of KubeRay's kinds: the type of each key, or the name of what it holds."""
 
 
 def manifests(*kinds):
@@ -89,6 +127,48 @@ def test_manifest_has_the_fields_of_its_kind(file, content):
             assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
 
 
+@pytest.mark.parametrize(("file", "content"), MANIFESTS, ids=lambda value: value if isinstance(value, str) else "")
+def test_manifest_keeps_to_the_schema(file, content):
+    """Kubernetes' own, and of Ray's kinds the keys of KubeRay 1.6 and Kubernetes' schema of their pods."""
+    if content["kind"] in KUBERAY:
+        check_keys(content["spec"], content["kind"])
+        templates = list(pod_templates(content))
+        assert len(templates) == {"RayCluster": 2, "RayJob": 3}[content["kind"]]
+        resources = [
+            {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {"name": "pod"}, "template": template}
+            for template in templates
+        ]
+    else:
+        resources = [content]
+    for resource in resources:
+        kubernetes_validate.validate(resource, kubernetes_validate.latest_version(), strict=True)
+
+
+def check_keys(content, kind):
+    """No key that KubeRay does not know, and none missing that it needs."""
+    known = KUBERAY[kind]
+    assert content.keys() <= known.keys(), (kind, content.keys() - known.keys())
+    for key, value in content.items():
+        for inner in value if isinstance(value, list) else [value]:
+            if isinstance(known[key], str):
+                check_keys(inner, known[key])
+            else:
+                assert isinstance(inner, known[key]), (kind, key)
+
+
+def test_misspelt_key_is_found():
+    (cluster,) = manifests("RayCluster")
+    with pytest.raises(AssertionError, match="enableInTreeAutoScaling"):
+        check_keys(cluster["spec"] | {"enableInTreeAutoScaling": True}, "RayCluster")
+    policy = manifests("NetworkPolicy")[0]
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(
+            policy | {"spec": policy["spec"] | {"policyType": ["Ingress"]}},
+            kubernetes_validate.latest_version(),
+            strict=True,
+        )
+
+
 def test_containers_have_little_power_and_mount_only_what_there_is():
     claims = {claim["metadata"]["name"] for claim in manifests("PersistentVolumeClaim")}
     for template in TEMPLATES:
@@ -134,12 +214,16 @@ def test_mlflow_asks_for_a_password():
 def test_slurm_script_is_sound_and_uses_a_token_of_its_own():
     script = CLUSTER / "slurm.sh"
     subprocess.run(["bash", "-n", str(script)], check=True)
-    if shutil.which("shellcheck"):
-        subprocess.run(["shellcheck", str(script)], check=True)
     text = script.read_text()
     assert "RAY_AUTH_MODE=token" in text and "RAY_AUTH_TOKEN_PATH=$(mktemp" in text
     refused = subprocess.run(["bash", str(script)], capture_output=True, text=True)
     assert refused.returncode == 2 and "usage" in refused.stderr
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("script", [CLUSTER / "slurm.sh", CLUSTER.parent / ".ci" / "run"], ids=lambda path: path.name)
+def test_script_passes_shellcheck(script):
+    subprocess.run(["shellcheck", str(script)], check=True)
 
 
 def test_image_runs_as_a_user_with_the_token_on():

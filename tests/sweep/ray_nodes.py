@@ -22,16 +22,17 @@ def free_port():
 class Node:
     """One ``ray start``."""
 
-    def __init__(self, folder, *options):
+    def __init__(self, folder, *options, before=(), **settings):
         self._log = folder / f"node-{time.monotonic_ns()}.log"
         self._scratch = tempfile.mkdtemp(prefix="ray-")  # its own, as on another machine; sockets want a short path
-        command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
+        command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
         command += [f"--temp-dir={self._scratch}", "--object-store-memory=100000000"]
         environment = os.environ | {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_raylet_start_wait_time_s": "120",  # several nodes start at once on few cores
+            **settings,
         }
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
@@ -77,9 +78,9 @@ class Nodes:
         ports = f"--port={port}", f"--dashboard-port={dashboard_port}"
         self._nodes = [Node(folder, "--head", *ports, "--num-cpus=0", "--include-dashboard=true").wait()]
 
-    def join(self):
+    def join(self, *options):
         """Start another worker node."""
-        self._nodes.append(Node(self._folder, f"--address={self.address}", "--num-cpus=1"))
+        self._nodes.append(Node(self._folder, f"--address={self.address}", "--num-cpus=1", *options))
         return self._nodes[-1]
 
     def stop(self):

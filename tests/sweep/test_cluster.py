@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
@@ -40,7 +41,7 @@ def sweep(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(HELD_NETWORK)
-    sweep = Sweep(tmp_path)
+    sweep = Sweep(tmp_path, trials=6)
     sweep.space.write_text(sweep.space.read_text().replace("digits_resnet", "'mine:network'"))
     return sweep
 
@@ -78,16 +79,25 @@ def test_nodes_die_and_join_and_the_driver_dies_too(sweep, nodes, tmp_path):
     sweep.check_end()
 
 
-def test_sweep_submitted_from_a_laptop_outlives_it(sweep, nodes, tmp_path):
-    nodes.join().wait()
+def test_sweep_submitted_from_a_laptop_outlives_it_on_the_kind_of_machine_it_names(sweep, nodes, tmp_path):
+    others, abacus = (
+        nodes.join("--resources", '{"accelerator_type:LOOM": 1}'),
+        nodes.join("--resources", '{"accelerator_type:ABACUS": 1}'),
+    )
+    others.wait()
+    abacus.wait()
     shared = tmp_path / "shared"
     options = ["--storage", str(shared), "--address", nodes.dashboard]
-    laptop = lrsearch("submit", "space.yaml", "--name", "s", "--trials", "3", *options)
+    kind = ["--set", "resources.accelerator=ABACUS"]
+    laptop = lrsearch("submit", "space.yaml", "--name", "s", "--trials", "3", *kind, *options)
     told = []
     while "[1/3] trial" not in "".join(told):
         told.append(laptop.stdout.readline())
         assert told[-1], "".join(told)
     laptop.kill()
+    sweep.folder = shared / "s"
+    trials = {lock.parent for lock in sweep.folder.glob("trials/*/lock")}
+    assert trials and set(running_on(abacus, sweep)) == trials
 
     deadline = time.monotonic() + 120
     while not list(shared.glob("s/trials/*/test.json")):  # of the front, when all trials have ended
@@ -116,3 +126,11 @@ def test_stranger_is_turned_away(nodes, monkeypatch):
 
     with pytest.raises(HTTPError, match=r"401|403"):
         urlopen(f"{nodes.dashboard}/api/jobs/", timeout=10)
+
+
+def test_dashboard_and_its_jobs_listen_on_this_machine_alone(nodes):
+    port = int(nodes.dashboard.rpartition(":")[2])
+    tables = [Path("/proc/net/tcp").read_text(), Path("/proc/net/tcp6").read_text()]
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    listening = {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
+    assert listening == {"0100007F"}

@@ -30,19 +30,19 @@ objectives: {accuracy: max, params: min}
 methods:
   alds: {budget: {params: {uniform: [0.2, 0.8]}}}
   tucker: {alpha: {loguniform: [1.5, 6]}}
-search: {trials: 8, rungs: {first: 1, factor: 2}}
 measure: {seconds: 0.1}
 """
-TRIALS, RUNGS = 8, (1, 2)
+RUNGS = (1, 2)
 
 
 class Sweep:
     """A small real sweep in a folder, driven through the command line."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, trials=8):
         self.storage = folder / "runs"
         self.space = folder / "space.yaml"
-        self.space.write_text(SPACE)
+        self.space.write_text(f"{SPACE}search: {{trials: {trials}, rungs: {{first: 1, factor: 2}}}}\n")
+        self.trials = trials
         self.folder = self.storage / "s"
         self.finished, self.epochs = {}, {}
 
@@ -108,7 +108,7 @@ class Sweep:
         """Everything the promise says about a sweep that was killed and resumed."""
         asked = [t for t in self.study().trials if t.state != optuna.trial.TrialState.WAITING]
         assert [t.number for t in asked] == list(range(len(asked)))
-        assert sum("continues" not in t.user_attrs for t in asked) == TRIALS
+        assert sum("continues" not in t.user_attrs for t in asked) == self.trials
         results = self.results()
         assert sorted(results, key=int) == [str(trial.number) for trial in asked]
         for number, written in self.finished.items():
@@ -162,8 +162,8 @@ class Sweep:
 
 
 def _what_happened(epoch):
-    """An epoch without the number of all: it grows when a training is taken further."""
-    return {name: value for name, value in epoch.items() if name != "epochs"}
+    """An epoch without the number of all, which grows when a training is taken further, and without empty scores."""
+    return {name: value for name, value in epoch.items() if name != "epochs" and value != {}}
 
 
 @pytest.fixture
@@ -226,4 +226,22 @@ def test_sweep_put_aside_stopped_killed_and_robbed_of_a_worker(sweep):
     output, _ = driver.communicate(timeout=300)
 
     assert driver.returncode == 0, output
+    sweep.check_end()
+
+
+def test_sweep_on_a_full_disk_is_put_aside_and_goes_on_when_there_is_room(sweep, small_disk):
+    subprocess.run(["mount", "-o", "remount,size=32m", small_disk], check=True)
+    driver = sweep.search()
+    sweep.wait_for_new("trials/*/checkpoint.pt", driver)
+    ballast = small_disk / "ballast"
+    subprocess.run(["dd", "if=/dev/zero", f"of={ballast}", "bs=4096"], capture_output=True)
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 1, output
+    assert output.splitlines()[-1].startswith("error: "), output
+    assert output.splitlines()[-1].endswith("is full; make room and resume"), output
+    ballast.unlink()
+    sweep.take_stock()
+
+    sweep.run_to_end("resume", "s")
+
     sweep.check_end()

@@ -34,7 +34,7 @@ class ServedSweep(Sweep):
     """A sweep that keeps its study in PostgreSQL and its runs on an MLflow server."""
 
     def __init__(self, folder, server):
-        super().__init__(folder)
+        super().__init__(folder, trials=5)
         self._server = server
 
     def study(self):

@@ -117,8 +117,16 @@ def test_relative_database_is_found_from_anywhere(tmp_path, monkeypatch):
     assert json.loads((store.folder / STUDY).read_text())["url"] == f"sqlite:///{tmp_path}/studies.db"
 
 
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgresql_is_reached_by_the_driver_that_is_installed(tmp_path, scheme):
+    store = choose(tmp_path, f"{scheme}://me@host/optuna")
+
+    assert json.loads((store.folder / STUDY).read_text())["url"] == "postgresql+psycopg://me@host/optuna"
+
+
 def test_forgotten_study_is_another(tmp_path):
     store = choose(tmp_path, f"sqlite:///{tmp_path}/a.db")
+    store.save_space(make_space())
     before = (store.folder / STUDY).read_text()
 
     forget_study(store)
