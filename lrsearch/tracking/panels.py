@@ -53,17 +53,20 @@ class Panel:
     def y_range(self) -> tuple[float, float]:
         """What to show of the y axis: front and dense network, not flattened by one bad trial."""
         front = [point.y for point in self.points if point.record.pareto]
-        values = (front or [point.y for point in self.points]) + self._repeated()
+        bars = [mean + sign * std for _, _, mean, std in self.repeated() for sign in (-1, 1)]
+        values = (front or [point.y for point in self.points]) + bars
         if self.y.dense is not None:
             values = [*values, self.y.dense]
         margin = max(0.08 * (max(values) - min(values)), 0.002 * max(map(abs, values)), 1e-6)
         return min(values) - 2 * margin, max(values) + margin
 
-    def _repeated(self) -> list[float]:
-        """The ends of the bars that other seeds gave."""
-        extras = [point.record.extra for point in self.points if self.y.metric == "accuracy"]
-        known = [(extra["accuracy_mean"], extra["accuracy_std"]) for extra in extras if "accuracy_mean" in extra]
-        return [mean + sign * std for mean, std in known for sign in (-1, 1)]
+    def repeated(self) -> list[tuple[TrialRecord, float, float, float]]:
+        """Trials that were repeated with other seeds: record, x, mean and standard deviation of y."""
+        return [
+            (point.record, point.x, point.record.extra["accuracy_mean"], point.record.extra["accuracy_std"])
+            for point in self.points
+            if self.y.metric == "accuracy" and "accuracy_mean" in point.record.extra
+        ]
 
 
 @dataclass(frozen=True)

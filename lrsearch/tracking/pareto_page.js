@@ -7,7 +7,6 @@ const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-
 const framed = location.protocol === "blob:";
 const server = framed ? new URL(location.pathname).origin : content.server;
 const plots = [];
-const hidden = new Set();
 
 const text = value => String(value).replace(/[&<>]/g, c => ({"&": "&amp;", "<": "&lt;", ">": "&gt;"})[c]);
 const number = (value, digits, unit = "") => value === undefined ? "–" : value.toFixed(digits) + unit;
@@ -68,14 +67,12 @@ function markers(points, method, pareto) {
 }
 
 function whiskers(panel, method) {
-  const known = panel.metric === "accuracy" ? panel.points.filter(([id]) => content.trials[id].method === method
-                                                     && content.trials[id].mean !== undefined) : [];
-  const at = name => ids(known).map(id => content.trials[id][name]);
+  const known = panel.repeated.filter(([id]) => content.trials[id].method === method);
   const colour = content.colours[method];
   return {
-    x: known.map(p => p[1]), y: at("mean"), meta: method, mode: "markers", hoverinfo: "skip",
+    x: known.map(p => p[1]), y: known.map(p => p[2]), meta: method, mode: "markers", hoverinfo: "skip",
     marker: {symbol: "line-ew", size: 9, color: colour, line: {color: colour, width: 2}},
-    error_y: {type: "data", array: at("std"), color: colour, thickness: 2, width: 0},
+    error_y: {type: "data", array: known.map(p => p[3]), color: colour, thickness: 2, width: 0},
   };
 }
 
@@ -188,7 +185,7 @@ drawCourse();
 drawImportances();
 Object.entries(content.coordinates).forEach(([method, lines]) => drawCoordinates(method, lines));
 plots.filter(plot => plot.data[0].meta || panels.includes(plot)).forEach(plot => link(plot, panels));
-document.querySelector(".repeated").hidden = !Object.values(content.trials).some(trial => trial.mean !== undefined);
+document.querySelector(".repeated").hidden = !content.panels.some(panel => panel.repeated.length);
 document.querySelectorAll("a[data-run]").forEach(a => { a.href = `${server}/${a.dataset.run}`; });
 
 for (const button of document.querySelectorAll(".legend button")) {

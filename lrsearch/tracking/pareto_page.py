@@ -86,7 +86,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     return {
         "x": panel.x.title,
         "y": panel.y.title,
-        "metric": panel.y.metric,
+        "repeated": [[record.number, x, mean, std] for record, x, mean, std in panel.repeated()],
         "range": panel.y_range(),
         "points": [[point.record.number, point.x, point.y] for point in panel.points],
         "line": [[point.x, point.y] for point in panel.points if point.joined],

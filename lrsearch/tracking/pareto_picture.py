@@ -49,6 +49,10 @@ def _draw(axes: Any, panel: Panel, colours: Mapping[str, str]) -> None:
             [p.x for p in front], [p.y for p in front],
             s=58, color=colour, edgecolors="white", linewidths=0.9, zorder=3, label=method,
         )  # fmt: skip
+        repeated = [(x, mean, std) for record, x, mean, std in panel.repeated() if record.method == method]
+        if repeated:
+            x, mean, std = zip(*repeated, strict=True)
+            axes.errorbar(x, mean, std, fmt="_", color=colour, markersize=8, linewidth=1.6, zorder=3)
     if panel.x.dense is not None and panel.y.dense is not None:
         axes.scatter(
             [panel.x.dense], [panel.y.dense],

@@ -58,6 +58,7 @@ def client_of(storage):
     return MlflowClient(f"sqlite:///{storage}/mlflow.db")
 
 
+@pytest.mark.slow
 def test_a_written_model_loads_without_lrsearch_and_without_pickles(tmp_path, network):
     save_model(network, tmp_path / "model")
     images = np.random.default_rng(0).normal(size=(7, 1, 8, 8)).astype(np.float32)
