@@ -27,6 +27,10 @@ def test_every_field_is_described() -> None:
         ({"epochs": 4, "schedule_epochs": 3}, "schedule_epochs is 3, expected at least epochs, which is 4"),
         ({"schedule": "step"}, "milestones is empty"),
         ({"nesterov": True, "momentum": 0}, "nesterov"),
+        ({"ema_decay": 1}, "less than 1"),
+        ({"precision": "half"}, "'float32', 'bfloat16' or 'float16'"),
+        ({"distil": {"temperature": 0}}, "greater than 0"),
+        ({"distil": {"student": {}}}, "Extra inputs"),
     ],
 )
 def test_what_makes_no_sense_is_refused(values: dict[str, Any], sentence: str) -> None:
