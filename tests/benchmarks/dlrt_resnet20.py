@@ -1,6 +1,6 @@
 """Low-rank training of a trained ResNet-20 on CIFAR-10 (JPEG): accuracy and ranks over a few epochs.
 
-Usage: python tests/benchmarks/dlrt_resnet20.py FOLDER [--images 5000] [--tau 0.3] [--epochs 3] [--data DIR]
+Usage: python tests/benchmarks/dlrt_resnet20.py FOLDER [--images 5000] [--tau 0.15] [--epochs 3] [--data DIR]
 
 On a CPU this is a subset of the training images, unaugmented, and few epochs: it shows that nothing collapses, not how
 far low-rank training gets. Accuracies are of 2,000 test images. Writes FOLDER/ranks.png.
@@ -26,9 +26,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--tau", type=float, default=0.3)
+    parser.add_argument("--tau", type=float, default=0.15)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--lr", type=float, default=0.02)
+    parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--data", type=Path, default=REAL_DATA)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
