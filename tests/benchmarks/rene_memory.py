@@ -7,6 +7,9 @@ straightforward way has a tensor train for each candidate, mixes them, and lets 
 factors by eq. 6 (objective ``paper``), in single steps of either kind; ``branch`` is the default, which has no factors
 to train. The straightforward way is spared its 17 decompositions of each layer: it copies slices of one. Each side runs
 in a process of its own; memory is what its resident set grows by from the dense network to the peak.
+
+Measured on the whole network with ``--image 32``, two cores, other work beside it: one per candidate 4,687 MiB and 26 s
+for a step; sliced 507 MiB (9.2 times less) and 1.8 s; sliced with ``branch`` 322 MiB (14.6 times less) and 1.0 s.
 """
 
 import argparse
