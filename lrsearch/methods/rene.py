@@ -72,7 +72,8 @@ class ReneHyperparameters(base.Hyperparameters):
     """What presses on ranks: what the layers cost together of what the budget counts (``cost``), or the sum of all
     ranks (eq. 5), each relative to its layer's break-even rank (``cap``) or to the largest candidate of the stage
     (``paper``, whose pressure fades from stage to stage). A sum of ranks counts every layer alike, however many
-    parameters hang on its rank, and makes far worse networks."""
+    parameters hang on its rank: a ResNet-20 at half its parameters had 75.2 % with it before retraining, in place of
+    76.0 % (means of two seeds, 1,000 images: hardly more than chance)."""
     data_free: bool = False
     """Train the coefficients on the decomposition loss in place of the cross-entropy."""
     distillation: Annotated[float, Field(ge=0)] = 0.5
