@@ -13,6 +13,7 @@ import torch
 
 from lrsearch.errors import LrsearchError
 from lrsearch.factorize.folding import fold_batch_norm
+from lrsearch.object_storage import fetch
 from lrsearch.outcome import read_result
 from lrsearch.persistence import rebuild
 from lrsearch.tracking.store import connect, first_line, tracking_uri
@@ -76,6 +77,7 @@ def _log_once(client: MlflowClient, run_id: str, network: Path) -> str:
     outputs = client.get_run(run_id).outputs
     for known in outputs.model_outputs if outputs is not None else ():
         return f"models:/{known.model_id}"
+    fetch(network)
     with _plain_errors(network):
         written = Model.log(artifact_path=None, name=NAME, flavor=pytorch, run_id=run_id, **_arguments(network))
         _verify(network, written.model_uri)

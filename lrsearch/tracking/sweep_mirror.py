@@ -120,6 +120,11 @@ class SweepMirror:
         self._parent.want_status("FINISHED" if outcome == "finished" else "KILLED")
         self._draw_not_before = 0.0
 
+    def front_networks(self) -> dict[str, Path]:
+        """Ids of the runs of the front's members -> the folders of their trials."""
+        runs = {number: self._children[number].run_id for number in sorted(self._front)}
+        return {run: self._info.folder / "trials" / str(number) for number, run in runs.items() if run is not None}
+
     def unsent_runs(self) -> int:
         """How many runs MLflow does not hold in full."""
         return sum(run.unsent() for run in (self._parent, *self._children.values()))

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+from lrsearch.errors import LrsearchError
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
 from lrsearch.tracking.store import artifact_location, connect, first_line, ui_address
@@ -49,6 +50,7 @@ class Tracker:
             LrsearchError: the store is damaged, cannot be written or does not answer.
         """
         self._client = connect(uri, storage)
+        self._place = uri, storage
         self._artifacts = partial(artifact_location, uri, storage)
         self._server = ui_address(uri)
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -88,13 +90,27 @@ class Tracker:
         self._tell(SweepMirror.front_changed, [copy(record) for record in front], hypervolume)
 
     def sweep_stopped(self, outcome: str) -> None:
-        """Write what is left and wait for it; give up with a warning where MLflow does not answer."""
-        if self._thread is None:
+        """Write what is left and wait for it; give up with a warning where MLflow does not answer.
+
+        The networks of a finished sweep's front become models of their runs.
+        """
+        if self._thread is None or self._mirror is None:
             return
         self._tell(SweepMirror.stopped, outcome)
         self._stopping.set()
         self._thread.join()
+        if outcome == "finished" and not self._mirror.unsent_runs():
+            self._log_front(self._mirror)
         self._thread = self._mirror = None
+
+    def _log_front(self, mirror: SweepMirror) -> None:
+        from lrsearch.tracking.models import log_models
+
+        for run_id, network in mirror.front_networks().items():
+            try:
+                log_models(*self._place, {run_id: network})
+            except LrsearchError as error:
+                _log.warning("no model of a network of the front in MLflow: %s", error)
 
     def _tell(self, event: Callable[..., None], *arguments: Any) -> None:
         if self._mirror is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -95,6 +96,21 @@ def test_a_network_is_logged_once_and_its_run_stays_as_it_was(storage, runs, net
     after = client.get_run(runs.trials[0])
     assert [f"models:/{known.model_id}" for known in after.outputs.model_outputs] == [first[runs.trials[0]]]
     assert (after.info.status, after.info.end_time) == (before.info.status, before.info.end_time)
+
+
+def test_a_finished_sweep_logs_the_networks_of_its_front(storage, network, caplog):
+    tracker, info = Tracker(None, storage), made_up.sweep_info(storage, 3)
+    made_up.begin(tracker, info)
+    front = [record.number for record in made_up.play(tracker, info, range(3)) if record.pareto]
+    assert len(front) > 1
+    shutil.copytree(network, info.folder / "trials" / str(front[0]), dirs_exist_ok=True)
+    tracker.sweep_stopped("finished")
+
+    runs, client = find_runs(None, storage, "digits").trials, client_of(storage)
+    logged = {number: client.get_run(runs[number]).outputs for number in runs}
+    assert [number for number in runs if logged[number] and logged[number].model_outputs] == front[:1]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == len(front) - 1 and all("recipe" in text for text in warnings)
 
 
 def test_the_knee_is_registered_on_request_under_its_alias(storage, runs, network):
