@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lrsearch.arguments import packed_path, parse_duration, parse_settings, shared_folder
-from lrsearch.cli.options import Address, FormatOption, Settings, Storage, Study, Sweep, TimeBudget, Tracking
+from lrsearch.cli.options import Address, Format, FormatOption, Settings, Storage, Study, Sweep, TimeBudget, Tracking
 from lrsearch.cli.output import console, print_json, say
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from lrsearch.sweeps import Results
 
 PANEL = "Run sweeps"
 verbs = typer.Typer()
@@ -34,6 +36,7 @@ def search(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved space and a trial per method.")
     ] = False,
+    format: FormatOption = "table",
 ) -> None:
     """Run a sweep; run again under the same name, it is continued."""
     from lrsearch.screen import SweepScreen
@@ -44,7 +47,7 @@ def search(
         return
     from lrsearch import sweeps
 
-    screen = console()
+    screen = console(stderr=format == "json")
     results = sweeps.search(
         space,
         name,
@@ -57,7 +60,7 @@ def search(
         time_budget=parse_duration(time_budget),
         observers=(SweepScreen(screen),),
     )
-    _print_outcome(screen, results, storage)
+    _print_outcome(screen, results, storage, format)
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -67,12 +70,13 @@ def resume(
     tracking_uri: Tracking = None,
     address: Address = None,
     time_budget: TimeBudget = None,
+    format: FormatOption = "table",
 ) -> None:
     """Continue a sweep that was interrupted or killed."""
     from lrsearch import sweeps
     from lrsearch.screen import SweepScreen
 
-    screen = console()
+    screen = console(stderr=format == "json")
     results = sweeps.resume(
         name,
         storage=storage,
@@ -81,7 +85,7 @@ def resume(
         time_budget=parse_duration(time_budget),
         observers=(SweepScreen(screen),),
     )
-    _print_outcome(screen, results, storage)
+    _print_outcome(screen, results, storage, format)
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -95,17 +99,13 @@ def confirm(
 ) -> None:
     """Repeat the front with other seeds and test it: mean and standard deviation."""
     from lrsearch import sweeps
-    from lrsearch.screen import SweepScreen, front_rows, front_table
+    from lrsearch.screen import SweepScreen
 
-    watch = SweepScreen(console(stderr=format == "json"))
+    screen = console(stderr=format == "json")
     results = sweeps.confirm(
-        name, seeds, storage=storage, tracking_uri=tracking_uri, address=address, observers=(watch,)
+        name, seeds, storage=storage, tracking_uri=tracking_uri, address=address, observers=(SweepScreen(screen),)
     )
-    rows = front_rows(results.dense, results.front)
-    if format == "json":
-        print_json(rows)
-    else:
-        console().print(front_table(rows))
+    _print_front(screen, results, format)
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -157,13 +157,21 @@ def _print_dry_run(path: Path, settings: dict[str, str]) -> None:
         print(yaml.safe_dump({method: drawn}, sort_keys=False).rstrip())
 
 
-def _print_outcome(screen: Console, results: Any, storage: str) -> None:
-    from lrsearch.screen import front_rows, front_table
-
+def _print_outcome(screen: Console, results: Results, storage: str, format: Format) -> None:
     where = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
     ended = sum(trial.state != "running" for trial in results.trials)
-    screen.print(front_table(front_rows(results.dense, results.front)))
+    _print_front(screen, results, format)
     if ended < results.planned:
         say(screen, f"{ended} of {results.planned} trials have ended; next: lrsearch resume {results.name}{where}")
         sys.exit(130)
     say(screen, f"next: lrsearch ui {results.name}{where}")
+
+
+def _print_front(screen: Console, results: Results, format: Format) -> None:
+    from lrsearch.screen import front_rows, front_table
+
+    rows = front_rows(results.dense, results.front)
+    if format == "json":
+        print_json(rows)
+    else:
+        screen.print(front_table(rows))

@@ -49,9 +49,9 @@ def test_own_model_and_data_are_found_by_driver_and_workers(tmp_path):
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 
-    lrsearch("search", "space.yaml")
+    dense, *front = rows = json.loads(lrsearch("search", "space.yaml", "--format", "json"))
 
-    dense, *front = json.loads(lrsearch("front", "space", "--format", "json"))
+    assert json.loads(lrsearch("front", "space", "--format", "json")) == rows
     assert dense["test_accuracy"] > 95
     assert front and all(row["test_accuracy"] is not None and row["cr_p"] >= 30 for row in front)
     trial = f"lrsearch_runs/space/trials/{front[0]['number']}"
