@@ -72,14 +72,18 @@ def log_models(
 
 def _log_once(client: MlflowClient, run_id: str, network: Path) -> str:
     from mlflow import pytorch
+    from mlflow.entities import LoggedModelStatus
     from mlflow.models import Model
 
-    outputs = client.get_run(run_id).outputs
-    for known in outputs.model_outputs if outputs is not None else ():
-        return f"models:/{known.model_id}"
+    run = client.get_run(run_id)
+    for known in run.outputs.model_outputs if run.outputs is not None else ():
+        if client.get_logged_model(known.model_id).status == LoggedModelStatus.READY:
+            return f"models:/{known.model_id}"
     fetch(network)
     with _plain_errors(network):
-        written = Model.log(artifact_path=None, name=NAME, flavor=pytorch, run_id=run_id, **_arguments(network))
+        arguments = _arguments(network)
+        model = client.create_logged_model(run.info.experiment_id, NAME, run_id, params=run.data.params)
+        written = Model.log(artifact_path=None, flavor=pytorch, run_id=run_id, model_id=model.model_id, **arguments)
         _verify(network, written.model_uri)
     return str(written.model_uri)
 

@@ -96,6 +96,22 @@ def test_a_network_is_logged_once_and_its_run_stays_as_it_was(storage, runs, net
     after = client.get_run(runs.trials[0])
     assert [f"models:/{known.model_id}" for known in after.outputs.model_outputs] == [first[runs.trials[0]]]
     assert (after.info.status, after.info.end_time) == (before.info.status, before.info.end_time)
+    model = client.get_logged_model(after.outputs.model_outputs[0].model_id)
+    assert model.experiment_id == after.info.experiment_id
+    assert str(storage / "mlartifacts") in model.artifact_location.replace("%20", " "), "not where a user happens to be"
+
+
+def test_a_model_whose_writing_was_cut_short_is_written_again(storage, runs, network, monkeypatch):
+    def die(**_):
+        raise KeyboardInterrupt
+
+    run_id = runs.trials[0]
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("mlflow.pytorch.save_model", die)
+        log_models(None, storage, {run_id: network})
+    logged = log_models(None, storage, {run_id: network})
+    assert log_models(None, storage, {run_id: network}) == logged
+    assert client_of(storage).get_logged_model(logged[run_id].removeprefix("models:/")).status == "READY"
 
 
 def test_a_finished_sweep_logs_the_networks_of_its_front(storage, network, caplog):
