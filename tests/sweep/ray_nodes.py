@@ -22,7 +22,7 @@ def free_port():
 class Node:
     """One ``ray start``."""
 
-    def __init__(self, folder, *options, before=(), **settings):
+    def __init__(self, folder, *options, before=()):
         self._log = folder / f"node-{time.monotonic_ns()}.log"
         self._scratch = tempfile.mkdtemp(prefix="ray-")  # its own, as on another machine; sockets want a short path
         command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
@@ -32,7 +32,6 @@ class Node:
             "RAY_AUTH_TOKEN": TOKEN,
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_raylet_start_wait_time_s": "120",  # several nodes start at once on few cores
-            **settings,
         }
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
