@@ -106,8 +106,8 @@ def test_driver_that_lost_its_lease_is_interrupted(store, monkeypatch):
         until = read_json(store.folder / lease.LEASE, "")["until"]
         while read_json(store.folder / lease.LEASE, "")["until"] == until:
             time.sleep(0.01)  # it renews its own
-        write_json(store.folder / lease.LEASE, {"id": "other", "holder": "another", "until": time.time() + 60})
-        for _ in range(1000):
+        for _ in range(1000):  # again and again, for it may be renewing at this very moment
+            write_json(store.folder / lease.LEASE, {"id": "other", "holder": "another", "until": time.time() + 60})
             time.sleep(0.01)
     assert read_json(store.folder / lease.LEASE, "")["id"] == "other"
 
