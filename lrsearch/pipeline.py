@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -177,9 +177,7 @@ class Pipeline:
         """An epoch as plain data, counted over all rounds."""
         each, rounds = self.config.epochs, self.config.rounds
         before = ((self.number or rounds) - 1) * each
-        row = asdict(replace(epoch, epoch=before + epoch.epoch, epochs=rounds * each, scores={}))
-        del row["scores"]
-        return row | epoch.scores
+        return replace(epoch, epoch=before + epoch.epoch, epochs=rounds * each).row()
 
     def _statistics(self, dense: nn.Module, task: Task) -> dict[str, Tensor]:
         """What the method's trials share; later rounds start from a network of their own and share nothing."""

@@ -206,7 +206,7 @@ class SweepSession:
     def _history(self, number: int) -> list[dict[str, float]]:
         checkpoint = self.store.trial(number) / CHECKPOINT
         fetch(checkpoint)
-        return [asdict(epoch) for epoch in read_history(checkpoint)] if checkpoint.exists() else []
+        return [epoch.row() for epoch in read_history(checkpoint)] if checkpoint.exists() else []
 
     def _judge(self, running: _Running) -> bool:
         """Judge a trial at the rungs it has reached, once at each; where it has to stop, leave its result."""

@@ -39,6 +39,12 @@ class Epoch:
     seconds: float
     scores: dict[str, float] = field(default_factory=dict)
 
+    def row(self) -> dict[str, Any]:
+        """As plain numbers by name, the scores among them."""
+        row = asdict(self)
+        del row["scores"]
+        return row | self.scores
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -32,6 +32,12 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_row_is_numbers_only() -> None:
+    row = Epoch(1, 2, 0.5, 90.0, 0.1, 1.5, {"pixel_accuracy": 95.0}).row()
+    assert row.pop("pixel_accuracy") == 95.0
+    assert row == {"epoch": 1, "epochs": 2, "loss": 0.5, "accuracy": 90.0, "lr": 0.1, "seconds": 1.5}
+
+
 def test_any_truncation_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     saved(path)
