@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import mlflow
@@ -128,7 +127,7 @@ class Sweep:
     def check_trial(self, trial):
         epochs = self.epochs_of(trial.number)
         assert [epoch["epoch"] for epoch in epochs] == list(range(1, len(epochs) + 1))
-        known = [_what_happened(asdict(epoch)) for epoch in self.epochs.get(str(trial.number), [])]
+        known = [_what_happened(epoch.row()) for epoch in self.epochs.get(str(trial.number), [])]
         assert epochs[: len(known)] == known, f"trial {trial.number} repeated an epoch"
         verdicts = {name: content["verdict"] for name, content in trial.user_attrs.items() if name.startswith("rung:")}
         goes_on = [verdict["goes_on"] for verdict in verdicts.values()]
