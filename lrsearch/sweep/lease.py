@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import platform
+import signal
 import time
 import uuid
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ def leased(folder: Path, holder: str) -> Iterator[None]:
     """Be the only driver of the sweep in a folder that stands for object storage.
 
     The caller is the only driver on this machine. A driver whose lease another has taken, since nobody heard of it
-    for too long, is interrupted.
+    for too long, is interrupted as by SIGTERM.
 
     Raises:
         LrsearchError: another driver is running.
@@ -49,7 +50,7 @@ def leased(folder: Path, holder: str) -> Iterator[None]:
         while not stopping.wait(_RENEWAL):
             with suppress(StorageError):  # for the sweep to say, when it needs the storage
                 if not is_mine():
-                    _thread.interrupt_main()
+                    _thread.interrupt_main(signal.SIGTERM)  # SIGINT is ignored by what a script runs in the background
                     return
                 renew()
 

@@ -12,6 +12,7 @@ from lrsearch import object_storage
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
 from lrsearch.sweep import lease
+from lrsearch.sweep.cluster import terminate_as_interrupt
 from lrsearch.sweep.store import SweepStore, storage_folder
 from lrsearch.sweep.study import read_records
 from lrsearch.sweep.study_store import STUDY, choose_database
@@ -102,7 +103,7 @@ def test_of_drivers_that_begin_at_once_one_goes_on(store, monkeypatch):
 
 def test_driver_that_lost_its_lease_is_interrupted(store, monkeypatch):
     monkeypatch.setattr(lease, "_RENEWAL", 0.1)
-    with pytest.raises(KeyboardInterrupt), store.lock():
+    with pytest.raises(KeyboardInterrupt), terminate_as_interrupt(), store.lock():
         until = read_json(store.folder / lease.LEASE, "")["until"]
         while read_json(store.folder / lease.LEASE, "")["until"] == until:
             time.sleep(0.01)  # it renews its own
