@@ -37,7 +37,7 @@ def main(trials: int) -> None:
             tracker = Tracker(None, storage)
             made_up.begin(tracker, info)
             told, _ = timed(lambda play=play, tracker=tracker: play(tracker, info, range(trials)))
-            written, processor = timed(lambda tracker=tracker: tracker.sweep_stopped("finished"))
+            written, processor = timed(lambda tracker=tracker: tracker.sweep_stopped("interrupted"))
             print(
                 f"{name:13} telling {1000 * told / trials:5.2f} ms per trial (the front's computing included), "
                 f"writing {1000 * written / trials:5.1f} ms per trial, of them {1000 * processor / trials:5.1f} ms busy"
