@@ -47,7 +47,7 @@ def export_network(
     """
     folded = fold_batch_norm(model).cpu()
     inputs = [torch.randn(size, *example.shape[1:]) for size in _BATCHES]
-    with _without_chatter(), torch.no_grad():
+    with without_chatter(), torch.no_grad():
         run = _WRITERS[format](folded, inputs[0], out, title)
         difference = max(_difference(run(batch), model(batch)) for batch in inputs)
     if not difference <= TOLERANCE:
@@ -113,7 +113,7 @@ _WRITERS: dict[ExportFormat, Callable[[Any, Tensor, Path, str], _Run]] = {
 
 
 @contextmanager
-def _without_chatter() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """Exporters print much that a user can do nothing about."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

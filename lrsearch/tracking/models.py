@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lrsearch.errors import LrsearchError
+from lrsearch.export.formats import without_chatter
 from lrsearch.factorize.folding import fold_batch_norm
 from lrsearch.object_storage import fetch
 from lrsearch.outcome import read_result
@@ -95,7 +94,7 @@ def _register(client: MlflowClient, model_uri: str, name: str) -> None:
         if version.source == model_uri:
             break
     else:
-        with _quiet():
+        with without_chatter():
             version = mlflow.register_model(model_uri, name)
     client.set_registered_model_alias(name, ALIAS, version.version)
 
@@ -139,23 +138,12 @@ def _verify(network: Path, model_uri: str) -> None:
 def _plain_errors(network: Path) -> Iterator[None]:
     """MLflow's and the exporter's errors as one sentence; their chatter not at all."""
     try:
-        with _quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_chatter():
             yield
     except LrsearchError:
         raise
     except Exception as error:
         raise LrsearchError(f"{network} cannot be written as an MLflow model: {first_line(error)}") from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 @contextmanager

@@ -96,10 +96,15 @@ def test_planted_ranks_of_cp_are_found_without_data(initial_step: int, factor: i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("decomposition", "ranks", "away"), [("tt", (5, 12), 1), ("cp", (8, 20), 3)])
-def test_planted_ranks_are_found_by_the_cross_entropy(decomposition: str, ranks: tuple[int, int], away: int) -> None:
+@pytest.mark.parametrize(
+    ("decomposition", "ranks", "noise", "away"),
+    [("tt", (5, 12), 0.05, 1), ("tt", (5, 12), 0.2, 1), ("cp", (8, 20), 0.2, 3)],
+)
+def test_planted_ranks_are_found_by_the_cross_entropy(
+    decomposition: str, ranks: tuple[int, int], noise: float, away: int
+) -> None:
     """CP less exactly: its candidates are not nested, so that a mixture of two beats the one between them."""
-    model, splits = planted_network(decomposition, ranks, 0.2)
+    model, splits = planted_network(decomposition, ranks, noise)
     values = {"decomposition": decomposition, "initial_step": 8, "factor": 8, "steps": 60}
     found = compress("rene", values, model, Task(splits=splits)).history["ranks"].values()
     assert max(abs(chosen[-1] - rank) for chosen, rank in zip(found, ranks, strict=True)) <= away
