@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from lrsearch.record import DenseRecord, TrialRecord
+from lrsearch.tracking.axes import INK, PALE, dress
 from lrsearch.tracking.method_curves import MethodCurve, Reduction, Stage, method_curves
 
-_INK, _PALE = "#222222", "#8a8f98"
 _MOST_LOST = 10.0
 """Percentage points; networks that lose more are past use and would flatten the rest."""
 _REDUCTIONS: dict[Reduction, str] = {"cr_p": "Parameters removed (CR-P), %", "cr_f": "FLOPs removed (CR-F), %"}
@@ -41,10 +41,10 @@ def write_curves(
         for axes, (stage, heading) in zip(row, _STAGES.items(), strict=False):
             curves = method_curves(dense, records, reduction, stage)
             _over_removed(axes, curves, colours)
-            _dress(axes, heading, label, "Accuracy lost, points")
+            _titled(axes, heading, label, "Accuracy lost, points")
         _over_lost(row[-1], method_curves(dense, records, reduction, "retrained"), colours)
-        _dress(row[-1], "Largest reduction", "Accuracy lost at most (δ), points", label)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=14, fontweight="bold", color=_INK)
+        _titled(row[-1], "Largest reduction", "Accuracy lost at most (δ), points", label)
+    figure.suptitle(title, x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
     handles = {label: h for axes in rows.flat for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, frameon=False)
@@ -59,7 +59,7 @@ def _over_removed(axes: Any, curves: Sequence[MethodCurve], colours: Mapping[str
             *zip(*curve.best, strict=True), color=colour, linewidth=1.8, marker="o", markersize=4, label=curve.method
         )
     losses = [loss for curve in curves for _, loss in curve.places]
-    axes.axhline(0, color=_PALE, linewidth=0.8)
+    axes.axhline(0, color=PALE, linewidth=0.8)
     axes.set_ylim(min(_MOST_LOST, max(losses, default=1.0)) * 1.05 + 0.1, min(0.0, *losses, -0.2) * 1.1)
 
 
@@ -75,13 +75,8 @@ def _over_lost(axes: Any, curves: Sequence[MethodCurve], colours: Mapping[str, s
     axes.set_xlim(min([0.0, *losses]), min(_MOST_LOST, max([0.5, *losses]) * 1.2))
 
 
-def _dress(axes: Any, heading: str, x: str, y: str) -> None:
-    axes.set_title(heading, loc="left", fontsize=11, color=_INK)
-    axes.set_xlabel(x, color=_INK)
-    axes.set_ylabel(y, color=_INK)
-    axes.grid(color="#e6e8eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, labelsize=9, length=0)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color("#c9cdd3")
+def _titled(axes: Any, heading: str, x: str, y: str) -> None:
+    axes.set_title(heading, loc="left", fontsize=11, color=INK)
+    axes.set_xlabel(x, color=INK)
+    axes.set_ylabel(y, color=INK)
+    dress(axes)

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lrsearch.tracking.axes import INK, PALE, dress
 from lrsearch.tracking.panels import FrontView, Panel
-
-_INK, _PALE = "#222222", "#8a8f98"
 
 
 def write_picture(path: Path, view: FrontView) -> None:
@@ -23,9 +22,9 @@ def write_picture(path: Path, view: FrontView) -> None:
     all_axes = figure.subplots(1, len(view.panels), sharey=True, squeeze=False)[0]
     for axes, panel in zip(all_axes, view.panels, strict=True):
         _draw(axes, panel, view.colours)
-    all_axes[0].set_ylabel(view.panels[0].y.title, color=_INK)
-    figure.suptitle(f"{view.title}\n", x=0.012, ha="left", fontsize=14, fontweight="bold", color=_INK)
-    figure.text(0.012, 0.915, view.subtitle, fontsize=9, color=_PALE, va="center")
+    all_axes[0].set_ylabel(view.panels[0].y.title, color=INK)
+    figure.suptitle(f"{view.title}\n", x=0.012, ha="left", fontsize=14, fontweight="bold", color=INK)
+    figure.text(0.012, 0.915, view.subtitle, fontsize=9, color=PALE, va="center")
     handles = {label: h for axes in all_axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(
         handles.values(),
@@ -39,7 +38,7 @@ def write_picture(path: Path, view: FrontView) -> None:
 
 def _draw(axes: Any, panel: Panel, colours: Mapping[str, str]) -> None:
     line = [point for point in panel.points if point.joined]
-    axes.plot([p.x for p in line], [p.y for p in line], color=_PALE, linewidth=1.3, zorder=2, label="front")
+    axes.plot([p.x for p in line], [p.y for p in line], color=PALE, linewidth=1.3, zorder=2, label="front")
     for method, colour in colours.items():
         points = [point for point in panel.points if point.record.method == method]
         faint = [point for point in points if not point.record.pareto]
@@ -56,14 +55,9 @@ def _draw(axes: Any, panel: Panel, colours: Mapping[str, str]) -> None:
     if panel.x.dense is not None and panel.y.dense is not None:
         axes.scatter(
             [panel.x.dense], [panel.y.dense],
-            marker="*", s=240, color=_INK, edgecolors="white", linewidths=0.9, zorder=4,
+            marker="*", s=240, color=INK, edgecolors="white", linewidths=0.9, zorder=4,
             label="dense network",
         )  # fmt: skip
-    axes.set_xlabel(panel.x.title, color=_INK)
+    axes.set_xlabel(panel.x.title, color=INK)
     axes.set_ylim(*panel.y_range())
-    axes.grid(color="#e6e8eb", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, labelsize=9, length=0)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color("#c9cdd3")
+    dress(axes)
