@@ -6,8 +6,7 @@ import copy
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from lrsearch.data import data_names
 from lrsearch.dense import Workplace
-from lrsearch.distributions import Choice, Distribution, is_distribution, parse_distribution
+from lrsearch.distributions import Choice, Distribution
 from lrsearch.errors import LrsearchError
 from lrsearch.measure.config import MeasureConfig
-from lrsearch.methods import load_method, method_names, parse_hyperparameters
-from lrsearch.methods.base import Search
+from lrsearch.method_entries import Draw, check_method, flatten, lowest, method_entries, resolve
+from lrsearch.methods import method_names, parse_hyperparameters
 from lrsearch.models import model_names
 from lrsearch.names import unknown_name
 from lrsearch.record import DIRECTIONS
@@ -30,8 +29,6 @@ from lrsearch.training.presets import with_preset
 
 MEASURE = "measure"
 """The key under which a trial's hyperparameters hold what it drew of the settings that time is measured under."""
-Draw = Callable[[str, Distribution], Any]
-"""Draws a value: (dotted name of the hyperparameter, its distribution) -> value."""
 
 
 class Space(BaseModel):
@@ -97,7 +94,7 @@ class Space(BaseModel):
             raise ValueError(f"expected at least one of {', '.join(method_names())}")
         try:
             for method, entries in value.items():
-                _check_method(method, entries)
+                check_method(method, entries)
         except LrsearchError as error:
             raise ValueError(str(error)) from error
         return value
@@ -139,7 +136,7 @@ class Space(BaseModel):
         for method, entries in self.methods.items():
             if self.resources.of(method).processes > 1:
                 raise ValueError(f"retrain.rounds is {rounds}, which runs on one GPU, but {method} is given several")
-            if parse_hyperparameters(method, _resolve(_entries(method, entries), _lowest)).budget is None:
+            if parse_hyperparameters(method, resolve(method_entries(method, entries), lowest)).budget is None:
                 raise ValueError(f"retrain.rounds is {rounds}, which needs a budget to tighten: {method} has none")
 
     def retraining(self, epochs: int | None = None) -> RetrainingConfig:
@@ -168,7 +165,7 @@ class Space(BaseModel):
 
     def open_choices(self, method: str) -> dict[str, Distribution]:
         """The hyperparameters of a method that are searched: dotted name -> distribution."""
-        flat = _flatten(_entries(method, self.methods[method]))
+        flat = flatten(method_entries(method, self.methods[method]))
         own = {key: value for key, value in flat.items() if isinstance(value, Distribution)}
         return own | {f"{MEASURE}.{key}": choice for key, choice in self.measure.choices.items()}
 
@@ -184,7 +181,7 @@ class Space(BaseModel):
             if method not in self.methods:
                 raise ValueError(str(unknown_name(f"{key}.method", str(method), list(self.methods))))
             choices = self.open_choices(method)
-            values = _flatten({name: value for name, value in entry.items() if name != "method"})
+            values = flatten({name: value for name, value in entry.items() if name != "method"})
             for name, value in values.items():
                 if name not in choices:
                     raise ValueError(str(unknown_name(f"{key}: open hyperparameter of {method}", name, list(choices))))
@@ -206,8 +203,8 @@ class Space(BaseModel):
 
     def draw(self, method: str, draw: Draw) -> dict[str, Any]:
         """Hyperparameters of one trial: fixed values as they are, open ones drawn; ``measure`` among them if open."""
-        drawn = _resolve(_entries(method, self.methods[method]), draw)
-        settings = _resolve(self.measure.choices, draw, f"{MEASURE}.")
+        drawn = resolve(method_entries(method, self.methods[method]), draw)
+        settings = resolve(self.measure.choices, draw, f"{MEASURE}.")
         return drawn | ({MEASURE: settings} if settings else {})
 
 
@@ -249,7 +246,7 @@ def differences(old: Space, new: Space) -> list[str]:
     Growing ``search.trials``, ``retrain.epochs`` or ``resources`` is no difference, nor is what else says only where
     trials run: it changes how much is searched, not what.
     """
-    before, after = _flatten(old.model_dump(mode="json")), _flatten(new.model_dump(mode="json"))
+    before, after = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
     free = ("resources.memory", "resources.max_concurrent", "resources.methods", "resources.workers")
     lines = []
     for key in sorted(before.keys() | after.keys()):
@@ -311,73 +308,6 @@ def _named(key: str, value: dict[str, Any], names: list[str]) -> dict[str, Any]:
 def _known_metric(key: str, metric: str) -> None:
     if metric not in DIRECTIONS:
         raise ValueError(str(unknown_name(key, metric, DIRECTIONS)))
-
-
-def _entries(method: str, entries: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a method with distributions parsed; the method's own where none are given."""
-    if entries:
-        return {key: _parse(value) for key, value in entries.items()}
-    fields = load_method(method).Hyperparameters.model_fields
-    return {
-        name: search.distribution
-        for name, info in fields.items()
-        for search in info.metadata
-        if isinstance(search, Search)
-    }
-
-
-def _parse(value: Any) -> Any:
-    if is_distribution(value):
-        return parse_distribution(value)
-    if isinstance(value, Mapping):
-        return {key: _parse(inner) for key, inner in value.items()}
-    return value
-
-
-def _resolve(entries: Mapping[str, Any], draw: Draw, prefix: str = "") -> dict[str, Any]:
-    values = {}
-    for key, value in entries.items():
-        if isinstance(value, Distribution):
-            values[key] = draw(prefix + key, value)
-        elif isinstance(value, Mapping):
-            values[key] = _resolve(value, draw, f"{prefix}{key}.")
-        else:
-            values[key] = value
-    return values
-
-
-def _check_method(method: str, entries: Mapping[str, Any]) -> None:
-    """Every corner of a method's distributions must be valid hyperparameters."""
-    load_method(method)
-    parsed = _entries(method, entries)
-    for corner in (_lowest, _highest):
-        parse_hyperparameters(method, _resolve(parsed, corner))
-    for name, distribution in _flatten(parsed).items():
-        if isinstance(distribution, Choice):
-            for value in distribution.values:
-                parse_hyperparameters(method, _resolve(parsed, partial(_lowest_but, name, value)))
-
-
-def _lowest_but(chosen: str, value: Any, key: str, distribution: Distribution) -> Any:
-    return value if key == chosen else _lowest(key, distribution)
-
-
-def _lowest(_: str, distribution: Distribution) -> Any:
-    return distribution.values[0] if isinstance(distribution, Choice) else distribution.low
-
-
-def _highest(_: str, distribution: Distribution) -> Any:
-    return distribution.values[-1] if isinstance(distribution, Choice) else distribution.high
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, inner in value.items():
-        if isinstance(inner, Mapping) and inner:
-            flat |= _flatten(inner, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = inner
-    return flat
 
 
 def _sentence(error: ValidationError, model: type[BaseModel] = Space) -> str:
