@@ -6,12 +6,20 @@ from torch.utils.data import TensorDataset
 from torchvision.models import AlexNet, VisionTransformer
 
 from lrsearch.data import Splits
+from lrsearch.data.images import ShiftAndFlip
 from lrsearch.data.scores import mean_iou
 from lrsearch.models import separate_projections
 
 
-def images(shape: list[int], classes: int = 3, train: int = 96, held_out: int = 24, pixelwise: bool = False) -> Splits:
-    """Noise upon a pattern, or for segmenters a brighter half, that tells the class."""
+def images(
+    shape: list[int],
+    classes: int = 3,
+    train: int = 96,
+    held_out: int = 24,
+    pixelwise: bool = False,
+    shifted: bool = False,
+) -> Splits:
+    """Noise upon a pattern, or for segmenters a brighter half, that tells the class; ``shifted`` while training."""
     generator = Generator().manual_seed(0)
 
     def part(number: int) -> TensorDataset:
@@ -26,10 +34,10 @@ def images(shape: list[int], classes: int = 3, train: int = 96, held_out: int = 
         targets[:, 0] = -100
         return TensorDataset(inputs + 2 * targets.clamp_min(0).unsqueeze(1), targets)
 
+    parts = [part(number) for number in (train, held_out, held_out, held_out)]
     score = {"score": mean_iou} if pixelwise else {}
-    return Splits(
-        "generated", *(part(number) for number in (train, held_out, held_out, held_out)), classes=classes, **score
-    )
+    augment = ShiftAndFlip(1, [0.0] * shape[0], flip=False) if shifted else None
+    return Splits("generated", *parts, classes=classes, augment=augment, **score)
 
 
 def tiny_vit(num_classes: int = 3) -> nn.Module:

@@ -32,7 +32,7 @@ from lrsearch.trial import evaluate_test, run_trial
 from lrsearch.trial_spec import TrialSpec
 
 MODEL = {"name": "digits_resnet", "width": 8}
-DATA = {"name": "digits"}
+DATA = {"name": "tests.generated:images", "shape": [1, 8, 8], "classes": 10, "shifted": True}
 CPU = torch.device("cpu")
 HERE = Workplace(deployment=Deployment(batch_size=16), seconds=0.1)
 
@@ -47,8 +47,8 @@ def dense_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def spec(dense_folder, tmp_path):
+@pytest.fixture(scope="module")
+def plan(dense_folder, tmp_path_factory):
     return TrialSpec(
         number=0,
         method="alds",
@@ -59,8 +59,21 @@ def spec(dense_folder, tmp_path):
         seed=7,
         workplace=HERE,
         dense_folder=str(dense_folder),
-        cache_folder=str(tmp_path / "cache"),
+        cache_folder=str(tmp_path_factory.mktemp("cache")),
     )
+
+
+@pytest.fixture
+def spec(plan, tmp_path):
+    return replace(plan, cache_folder=str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def whole(plan, tmp_path_factory):
+    """Folder of a trial that nothing stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    list(run_trial(plan, folder))
+    return folder
 
 
 def weights(folder):
@@ -242,20 +255,18 @@ def test_every_layer_of_the_recipe_is_accounted_for(spec, tmp_path, dense_folder
         assert 0 < entry["error"] < 1 if entry["kind"] == "svd" else entry["error"] == 0
 
 
-def test_same_spec_gives_the_same_network(spec, tmp_path):
-    for name in ("one", "other"):
-        list(run_trial(spec, tmp_path / name))
+def test_same_spec_gives_the_same_network(spec, tmp_path, whole):
+    list(run_trial(spec, tmp_path / "again"))
 
-    assert Recipe.load(tmp_path / "one" / "recipe.json") == Recipe.load(tmp_path / "other" / "recipe.json")
-    assert_same_weights(tmp_path / "one", tmp_path / "other")
-    list(run_trial(replace(spec, seed=8), tmp_path / "third"))
+    assert Recipe.load(tmp_path / "again" / "recipe.json") == Recipe.load(whole / "recipe.json")
+    assert_same_weights(tmp_path / "again", whole)
+    list(run_trial(replace(spec, seed=8), tmp_path / "other"))
     with pytest.raises(AssertionError):
-        assert_same_weights(tmp_path / "one", tmp_path / "third")
+        assert_same_weights(tmp_path / "other", whole)
 
 
 @pytest.mark.parametrize("stage", ["compress", "measure", "retrain"])
-def test_stopped_trial_goes_on_where_it_was(spec, tmp_path, stage):
-    list(run_trial(spec, tmp_path / "whole"))
+def test_stopped_trial_goes_on_where_it_was(spec, tmp_path, stage, whole):
     stopped = run_trial(spec, tmp_path / "stopped")
     for report in stopped:
         if report.stage == stage:
@@ -269,7 +280,7 @@ def test_stopped_trial_goes_on_where_it_was(spec, tmp_path, stage):
 
     reports = list(run_trial(spec, tmp_path / "stopped"))
 
-    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    assert_same_weights(whole, tmp_path / "stopped")
     if stage != "compress":
         assert "compress" not in [report.stage for report in reports]
         assert compressed is not None and measured.read_text() == figures
@@ -277,7 +288,7 @@ def test_stopped_trial_goes_on_where_it_was(spec, tmp_path, stage):
         assert [report.done for report in reports if report.stage == "retrain"] == [2, 3]
 
 
-def test_trial_in_object_storage_goes_on_on_another_machine(spec, dense_folder, tmp_path, bucket, machines):
+def test_trial_in_object_storage_goes_on_on_another_machine(spec, dense_folder, tmp_path, whole, bucket, machines):
     """It finds there all that it needs: the dense network, what trials share, and what it had done."""
     for file in dense_folder.iterdir():
         with replacing(storage_folder(bucket) / "dense" / file.name) as temporary:
@@ -287,7 +298,6 @@ def test_trial_in_object_storage_goes_on_on_another_machine(spec, dense_folder, 
         runs = storage_folder(bucket)
         return run_trial(replace(spec, dense_folder=str(runs / "dense"), cache_folder=str(runs / "cache")), runs / "t")
 
-    list(run_trial(spec, tmp_path / "whole"))
     stopped = run()
     while next(stopped).stage != "retrain":
         pass
@@ -299,9 +309,9 @@ def test_trial_in_object_storage_goes_on_on_another_machine(spec, dense_folder, 
 
     assert [report.done for report in reports if report.stage == "retrain"] == [2, 3]
     assert "compress" not in [report.stage for report in reports]
-    assert_same_weights(tmp_path / "whole", storage_folder(bucket) / "t")
+    assert_same_weights(whole, storage_folder(bucket) / "t")
     machines.move_to("elsewhere")
-    assert evaluate_test(spec, storage_folder(bucket) / "t") == evaluate_test(spec, tmp_path / "whole")
+    assert evaluate_test(spec, storage_folder(bucket) / "t") == evaluate_test(spec, whole)
 
 
 def test_without_retraining_accuracy_is_that_of_the_compressed_network(spec, tmp_path):
@@ -344,10 +354,19 @@ def test_statistics_of_another_version_are_not_taken_for_this_one(spec, tmp_path
     assert len(list((tmp_path / "cache").glob("*-alds-*.safetensors"))) == 2
 
 
-@pytest.fixture
-def rounds(spec):
+@pytest.fixture(scope="module")
+def rounds(plan):
     """Two rounds before the last, one epoch each."""
-    return replace(spec, retrain=RetrainingConfig(epochs=1, lr=0.02, rounds=3).model_dump(mode="json"))
+    return replace(plan, retrain=RetrainingConfig(epochs=1, lr=0.02, rounds=3).model_dump(mode="json"))
+
+
+@pytest.fixture(scope="module")
+def whole_rounds(rounds, tmp_path_factory):
+    """Folder of a trial whose rounds nothing stopped."""
+    folder = tmp_path_factory.mktemp("rounds")
+    stages = [report.stage for report in run_trial(rounds, folder)]
+    assert stages.index("measure") == 15
+    return folder
 
 
 def test_rounds_tighten_the_budget_step_by_step(rounds, tmp_path, monkeypatch):
@@ -372,10 +391,8 @@ def test_rounds_tighten_the_budget_step_by_step(rounds, tmp_path, monkeypatch):
     assert not (folder / "rounds").exists()
 
 
-@pytest.mark.parametrize("reports", [1, 2, 5, 9, 15])
-def test_rounds_killed_anywhere_end_as_if_they_had_not_been(rounds, tmp_path, reports):
-    whole = list(run_trial(rounds, tmp_path / "whole"))
-    assert [report.stage for report in whole].index("measure") == 14
+@pytest.mark.parametrize("reports", [2, 3, 6, 12, 16])
+def test_rounds_killed_anywhere_end_as_if_they_had_not_been(rounds, tmp_path, whole_rounds, reports):
     stopped = run_trial(rounds, tmp_path / "stopped")
     for _ in range(reports):
         next(stopped)
@@ -384,10 +401,11 @@ def test_rounds_killed_anywhere_end_as_if_they_had_not_been(rounds, tmp_path, re
 
     list(run_trial(rounds, tmp_path / "stopped"))
 
-    assert Recipe.load(tmp_path / "stopped" / "recipe.json") == Recipe.load(tmp_path / "whole" / "recipe.json")
-    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    assert Recipe.load(tmp_path / "stopped" / "recipe.json") == Recipe.load(whole_rounds / "recipe.json")
+    assert_same_weights(whole_rounds, tmp_path / "stopped")
     accuracies = [
-        [epoch["accuracy"] for epoch in read_result(tmp_path / name)["epochs"]] for name in ("whole", "stopped")
+        [epoch["accuracy"] for epoch in read_result(folder)["epochs"]]
+        for folder in (whole_rounds, tmp_path / "stopped")
     ]
     assert accuracies[0] == accuracies[1] and len(accuracies[0]) == 3
 

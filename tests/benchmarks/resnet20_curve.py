@@ -77,7 +77,7 @@ def stacked(classes: dict[str, list[np.ndarray]]) -> Labelled:
 
 def accuracy(model: torch.nn.Module, data: Labelled) -> float:
     with torch.inference_mode():
-        predicted = torch.cat([model(part).argmax(1) for part in data[0].split(250)])
+        predicted = torch.cat([model(part).argmax(1) for part in data[0].split(50)])
     return 100 * float((predicted == data[1]).float().mean())
 
 

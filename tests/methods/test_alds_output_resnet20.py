@@ -20,7 +20,7 @@ EVERY = 4
 @pytest.mark.skipif(not (WEIGHTS.exists() and IMAGES.exists()), reason="no real data on this machine")
 def test_accuracy_without_retraining() -> None:
     model = build_model({"name": "resnet20", "weights": str(WEIGHTS)})
-    train, (images, classes) = read(IMAGES, 2500)
+    train, (images, classes) = read(IMAGES, 640)
     test = images[::EVERY], classes[::EVERY]
     batches = list(zip(train[0].split(BATCH), torch.zeros(len(train[0])).split(BATCH), strict=True))
     statistics = load_method("alds_output").statistics(model, make_task(model, batches))
