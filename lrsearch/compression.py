@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from lrsearch.training import recalibrate_batch_norm
 
 CALIBRATION_BATCH = 128
 Watch: TypeAlias = Callable[[Progress], None]
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,14 @@ def drain(steps: Generator[Progress, None, Compressed], watch: Watch | None = No
         except StopIteration as stop:
             compressed: Compressed = stop.value
             return compressed
+
+
+def watched(items: Iterable[_Item], total: int, watch: Watch | None) -> Iterator[_Item]:
+    """The items, of which there are ``total``; ``watch`` is told how many are done."""
+    for done, item in enumerate(items):
+        if watch is not None:
+            watch(Progress(done, total))
+        yield item
 
 
 def _first_input(batches: Loader) -> Tensor:

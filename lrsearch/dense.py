@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -185,10 +185,12 @@ def compare_throughput(
     workplace: Workplace,
     gate: DeviceGate,
     other: Deployment | None = None,
+    watch: Callable[[float], object] = lambda _: None,
 ) -> Throughput:
     """Measure a network beside the dense one, both as deployed, alone on the device.
 
-    With another deployment the dense network takes part as it is there too, as the reference.
+    With another deployment the dense network takes part as it is there too, as the reference. ``watch`` is told what
+    share of the measurement is over.
     """
     deployment = workplace.deployment
     networks, inputs = (deployment.network(model), deployment.network(dense)), deployment.batch(example)
@@ -196,7 +198,7 @@ def compare_throughput(
     if other not in (None, deployment):
         reference = other.network(dense), other.batch(example)
     with gate.measurement():
-        return measure_throughput(*networks, inputs, seconds=workplace.seconds, reference=reference)
+        return measure_throughput(*networks, inputs, seconds=workplace.seconds, reference=reference, watch=watch)
 
 
 def _digest(path: Path) -> str:

@@ -20,6 +20,7 @@ from lrsearch.record import DenseRecord, Report, TrialRecord
 
 if TYPE_CHECKING:
     from lrsearch.doctor import Finding
+    from lrsearch.methods.base import Progress
 
 _SLOWER = "x!"
 _VERDICTS = {"ok": "green", "note": "yellow", "fix": "bold red"}
@@ -146,7 +147,7 @@ class SweepScreen:
         self._dense: Report | None = None
         self._info: SweepInfo | None = None
         self._ended = self._ended_before = self._front_size = 0
-        self._best: TrialRecord | None = None
+        self._repetitions: Progress | None = None
         self._started = time.monotonic()
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4)
 
@@ -203,6 +204,10 @@ class SweepScreen:
         """Remember the front for the table's head."""
         self._front_size = len(front)
 
+    def repetition_ended(self, progress: Progress) -> None:
+        """Show how many of the front's repetitions with other seeds have ended."""
+        self._repetitions = progress
+
     def sweep_stopped(self, outcome: str) -> None:
         """Leave the terminal as it was."""
         self._running.clear()
@@ -216,8 +221,12 @@ class SweepScreen:
         if self._dense is not None:
             accuracy = self._dense.metrics.get("accuracy", 0.0)
             lines.append(_bar("dense training", self._dense.done, self._dense.total, f"{accuracy:.2f} %"))
+        elif self._repetitions is not None:
+            done, total = self._repetitions
+            lines.append(_bar("repetitions", done, total, self._estimate(done, total - done)))
         elif self._info is not None and self._running:
-            rest = f"{self._front_size} on the front, {self._estimate()}"
+            here, left = self._ended - self._ended_before, self._info.trials - self._ended
+            rest = f"{self._front_size} on the front, {self._estimate(here, left)}"
             lines.append(_bar("trials", self._ended, self._info.trials, rest))
             lines.append(self._trials())
         return Group(*lines)
@@ -240,11 +249,11 @@ class SweepScreen:
             )
         return table
 
-    def _estimate(self) -> str:
-        here = self._ended - self._ended_before
-        if here < 1 or self._info is None:
+    def _estimate(self, done: int, left: int) -> str:
+        """From what was done since the dense network was ready."""
+        if done < 1:
             return "estimating the time left"
-        seconds = (time.monotonic() - self._started) / here * (self._info.trials - self._ended)
+        seconds = (time.monotonic() - self._started) / done * left
         return f"about {duration(seconds)} left"
 
 

@@ -18,7 +18,8 @@ from lrsearch.record import CONFIRMED, DIRECTIONS, TESTED, DenseRecord, TrialRec
 from lrsearch.sweep.store import DEFAULT_STORAGE, SweepStore, storage_folder, sweep_names
 
 if TYPE_CHECKING:
-    from lrsearch.space import Space  # imports PyTorch, which reading results does not need
+    from lrsearch.compression import Watch  # imports PyTorch, which reading results does not need
+    from lrsearch.space import Space
 
 _log = logging.getLogger(__name__)
 TRACKING = "tracking.json"
@@ -129,11 +130,13 @@ def confirm(
     tracking_uri: str | None = None,
     address: str | None = None,
     observers: Sequence[SweepObserver] = (),
+    watch: Watch | None = None,
 ) -> Results:
     """Repeat the members of a sweep's front with other seeds, on the test split too.
 
     Means and standard deviations are in the records' ``extra`` from then on: ``accuracy_mean``, ``accuracy_std``,
-    ``test_accuracy_mean``, ``test_accuracy_std`` and ``confirmed_seeds``.
+    ``test_accuracy_mean``, ``test_accuracy_std`` and ``confirmed_seeds``. ``watch`` is told of each repetition that has
+    ended.
 
     Raises:
         LrsearchError: there is no such sweep or it has no front yet, or ``seeds`` is not positive.
@@ -145,7 +148,7 @@ def confirm(
     store = _opened(name, storage)
     space = store.load_space()
     with store.lock():
-        confirm_front(space, store, seeds, (_tracker(store, tracking_uri), *observers), address)
+        confirm_front(space, store, seeds, (_tracker(store, tracking_uri), *observers), address, watch)
     return load_front(name, storage)
 
 
@@ -194,8 +197,11 @@ def load_front(
     )
 
 
-def write_report(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> None:
+def write_report(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> dict[str, TrialRecord]:
     """Write what a sweep has found as one page that opens anywhere.
+
+    Returns:
+        What the page answers first -> the trial that it is.
 
     Raises:
         LrsearchError: there is no such sweep, it has not measured its dense network, or ``path`` cannot be written.
@@ -217,12 +223,14 @@ def write_report(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> None:
     except LrsearchError as error:
         _log.warning("the report has no links to runs: %s", error)
         links = None
+    view = view_front(info, results.dense, ended)
     story = tell_story(info, results.dense, ended, links, importances=read_importances(store))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_page(path, view_front(info, results.dense, ended), story)
+        write_page(path, view, story)
     except OSError as error:
         raise LrsearchError(f"--out {path} cannot be written: {error.strerror}") from error
+    return view.answers
 
 
 def write_method_curves(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> None:
@@ -272,7 +280,9 @@ def find_network(target: str, storage: str = DEFAULT_STORAGE) -> Path:
     return folder
 
 
-def log_models(target: str, register: str | None = None, storage: str = DEFAULT_STORAGE) -> dict[int, str]:
+def log_models(
+    target: str, register: str | None = None, storage: str = DEFAULT_STORAGE, watch: Watch | None = None
+) -> dict[int, str]:
     """Log networks as MLflow models of their trials' runs, once each.
 
     Args:
@@ -280,6 +290,7 @@ def log_models(target: str, register: str | None = None, storage: str = DEFAULT_
         register: name of a registered model that gets a version with the alias ``knee``: the front's knee, or the
             trial that was named.
         storage: folder that holds the sweep.
+        watch: told of each network.
 
     Returns:
         Number of a trial -> URI of its model, which ``mlflow.pytorch.load_model`` takes.
@@ -301,7 +312,7 @@ def log_models(target: str, register: str | None = None, storage: str = DEFAULT_
             f"MLflow lacks runs of trials {', '.join(missing)}, fill them in with: lrsearch resume {name}"
         )
     networks = {run: results.folder / "trials" / str(number) for number, run in runs.items() if run is not None}
-    logged = models.log_models(uri, store.storage, networks, register, runs[int(chosen.name)])
+    logged = models.log_models(uri, store.storage, networks, register, runs[int(chosen.name)], watch)
     return {int(networks[run].name): model for run, model in logged.items()}
 
 

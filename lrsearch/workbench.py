@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrsearch.compression import Compression, Watch, apply_recipe, compress, size_metrics
+from lrsearch.compression import Compression, Watch, apply_recipe, compress, size_metrics, watched
 from lrsearch.data import SplitName, Splits, load_data
 from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput
 from lrsearch.errors import LrsearchError
@@ -20,6 +20,7 @@ from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
+from lrsearch.methods.base import Progress
 from lrsearch.models import build_model, input_shape
 from lrsearch.outcome import RESULT
 from lrsearch.persistence import RECIPE, rebuild
@@ -39,10 +40,12 @@ def compress_to(
     hyperparameters: Mapping[str, Any],
     seed: int,
     watch: Watch | None = None,
+    watch_test: Watch | None = None,
 ) -> dict[str, Any]:
     """Compress a named model and write ``recipe.json``, ``weights.safetensors`` and ``report.json``.
 
-    With data, the report also holds the test accuracy of both networks.
+    With data, the report also holds the test accuracy of both networks. ``watch`` is told of each step of the
+    compression, ``watch_test`` of each batch of the test.
 
     Raises:
         LrsearchError: anything named does not exist or does not fit, or the folder cannot be written.
@@ -59,7 +62,7 @@ def compress_to(
         watch=watch,
         **hyperparameters,
     )
-    return bench.keep(result, folder, {"seed": seed})
+    return bench.keep(result, folder, {"seed": seed}, watch_test)
 
 
 def apply_to(
@@ -70,6 +73,7 @@ def apply_to(
     data: Mapping[str, Any] | None,
     weights: Path | None,
     watch: Watch | None = None,
+    watch_test: Watch | None = None,
 ) -> dict[str, Any]:
     """Rebuild a recipe on new weights and write what ``compress_to`` writes.
 
@@ -80,6 +84,7 @@ def apply_to(
         data: re-estimates batch norm, and is what the report's test accuracies are of.
         weights: a file of the dense network's weights.
         watch: told of each step of the work.
+        watch_test: told of each batch of the test.
 
     Raises:
         LrsearchError: anything named does not exist or does not fit, or the folder cannot be written.
@@ -98,7 +103,7 @@ def apply_to(
         architecture=bench.architecture,
         watch=watch,
     )
-    return bench.keep(result, folder, {})
+    return bench.keep(result, folder, {}, watch_test)
 
 
 class _Bench:
@@ -112,14 +117,14 @@ class _Bench:
         self.splits = load_data(data) if data else None
         self.example = self.splits.example_input() if self.splits else _example(model, shape)
 
-    def keep(self, result: Compression, folder: Path, more: Mapping[str, Any]) -> dict[str, Any]:
+    def keep(self, result: Compression, folder: Path, more: Mapping[str, Any], watch: Watch | None) -> dict[str, Any]:
         """Write a compression and its report, with the test accuracy of both networks where there is data."""
         cost = count_cost(self.dense, self.example)
         report = {**result.report, "dense_params": cost.params, "dense_flops": cost.flops, **more}
         report["input_shape"] = list(self.example.shape[1:]) if self.example is not None else None
         if self.splits is not None:
-            report["dense_accuracy"] = _scores(self.dense, self.splits, "test")["accuracy"]
-            report |= _scores(result.model, self.splits, "test")
+            report["dense_accuracy"] = _scores(self.dense, self.splits, "test", watch)["accuracy"]
+            report |= _scores(result.model, self.splits, "test", watch)
             report["accuracy_drop"] = report["dense_accuracy"] - report["accuracy"]
         try:
             result.save(folder)
@@ -130,9 +135,15 @@ class _Bench:
 
 
 def measure_network(
-    folder: Path | None, model: Mapping[str, Any] | None, input_shape: tuple[int, ...] | None, batch_size: int
+    folder: Path | None,
+    model: Mapping[str, Any] | None,
+    input_shape: tuple[int, ...] | None,
+    batch_size: int,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Parameters, FLOPs and throughput of a compressed network beside its dense one, or of a model alone.
+
+    ``watch`` is told of each hundredth of the measurement.
 
     Raises:
         LrsearchError: neither or both of folder and model are given, or no input shape is known.
@@ -153,7 +164,12 @@ def measure_network(
         )
     small, full = count_cost(network, example), count_cost(dense, example)
     workplace = Workplace(deployment=Deployment(batch_size=batch_size))
-    speed = compare_throughput(network, dense, example, workplace, DeviceGate(DEVICE))
+
+    def tell(share: float) -> None:
+        if watch is not None:
+            watch(Progress(int(100 * share), 100))
+
+    speed = compare_throughput(network, dense, example, workplace, DeviceGate(DEVICE), watch=tell)
     return {
         **size_metrics(full, small),
         "throughput": speed.images_per_second,
@@ -166,17 +182,22 @@ def measure_network(
     }
 
 
-def evaluate_folder(folder: Path, data: Mapping[str, Any], split: SplitName) -> dict[str, float]:
+def evaluate_folder(
+    folder: Path, data: Mapping[str, Any], split: SplitName, watch: Watch | None = None
+) -> dict[str, float]:
     """Accuracy in percent of the compressed network in a folder, and what else the data's score tells.
+
+    ``watch`` is told of each batch.
 
     Raises:
         LrsearchError: the folder, the data or the split cannot be used.
     """
-    return _scores(rebuild(folder), load_data(data), split)
+    return _scores(rebuild(folder), load_data(data), split, watch)
 
 
-def _scores(model: nn.Module, splits: Splits, split: SplitName) -> dict[str, float]:
-    return evaluate(model, splits.batches(split, EVALUATION_BATCH), DEVICE, DeviceGate(DEVICE), splits.score)
+def _scores(model: nn.Module, splits: Splits, split: SplitName, watch: Watch | None) -> dict[str, float]:
+    batches = splits.batches(split, EVALUATION_BATCH)
+    return evaluate(model, watched(batches, len(batches), watch), DEVICE, DeviceGate(DEVICE), splits.score)
 
 
 def export_folder(folder: Path, out: Path, format: ExportFormat, input_shape: tuple[int, ...] | None = None) -> float:

@@ -213,7 +213,7 @@ def test_a_trial_of_a_sweep_is_measured_and_evaluated_by_its_name(tmp_path, fini
 
 
 def test_confirm_as_json_says_nothing_else_on_stdout(tmp_path, finished_sweep, monkeypatch):
-    def repeated(space, store, seeds, observers, address):
+    def repeated(space, store, seeds, observers, address, watch):
         observers[-1].sweep_started(SweepInfo("sim", store.folder, 6, 0, 1, {}, {}))
 
     monkeypatch.setattr("lrsearch.sweep.confirm.confirm_front", repeated)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from lrsearch.methods.base import Progress
 from lrsearch.observer import SweepInfo
 from lrsearch.record import DenseRecord, Report, TrialRecord
 from lrsearch.screen import SweepScreen, duration, front_rows, front_table, short, size_of
@@ -61,6 +62,19 @@ def test_estimate_follows_the_pace_of_this_run(monkeypatch):
     screen.trial_finished(record(0), [], Path())
 
     assert "about 60 s left" in rendered(screen)[0]
+
+
+def test_repetitions_of_the_front_are_counted_with_an_estimate(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("lrsearch.screen.time.monotonic", lambda: now[0])
+    screen = SweepScreen(Console(file=io.StringIO()))
+    screen.sweep_started(SweepInfo("digits", Path("runs/digits"), 3, 3, 2, {}, {}))
+    screen.dense_finished(DENSE)
+    now[0] = 30.0
+    screen.repetition_ended(Progress(3, 9))
+
+    (line,) = rendered(screen)
+    assert "3/9" in line and "about 60 s left" in line
 
 
 def test_file_gets_one_line_per_trial_and_no_control_characters():

@@ -9,6 +9,7 @@ import typer
 
 from lrsearch.cli.options import Address, FormatOption, Storage, Tracking
 from lrsearch.cli.output import console, print_json
+from lrsearch.cli.progress import working
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 PANEL = "Set up"
@@ -28,7 +29,7 @@ def doctor(
 
     found = []
     screen = console()
-    with console(stderr=True).status("looking at this machine"):
+    with working("looking at this machine"):
         for finding in examine(storage, tracking_uri, address):
             found.append(finding)
             if format == "table":

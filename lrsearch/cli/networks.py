@@ -12,7 +12,7 @@ from lrsearch.arguments import parse_budget, parse_named, parse_shape, parse_val
 from lrsearch.cli.completion import complete_method, complete_sweep
 from lrsearch.cli.options import Data, Format, FormatOption, ModelOption, Settings, Storage
 from lrsearch.cli.output import console, print_json, say
-from lrsearch.cli.progress import progress_bar
+from lrsearch.cli.progress import progress_bar, working
 from lrsearch.errors import LrsearchError
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
@@ -43,10 +43,10 @@ def compress(
     format: FormatOption = "table",
 ) -> None:
     """Compress one network with one method; no Ray, no tracking."""
-    from lrsearch.workbench import compress_to
-
     network = parse_named(model) | ({"weights": str(weights)} if weights else {})
-    with progress_bar(method) as watch:
+    with progress_bar() as stage:
+        from lrsearch.workbench import compress_to
+
         report = compress_to(
             out,
             model=network,
@@ -55,7 +55,8 @@ def compress(
             budget=parse_budget(budget),
             hyperparameters=parse_values(settings),
             seed=seed,
-            watch=watch,
+            watch=stage(method),
+            watch_test=stage("test accuracy"),
         )
     _note_untrained(network)
     _print_written(report, out, format)
@@ -81,16 +82,18 @@ def apply(
 ) -> None:
     """Rebuild a recipe on other weights: the same ranks, decomposed anew."""
     from lrsearch.sweeps import find_network
-    from lrsearch.workbench import apply_to
 
-    with progress_bar("recipe") as watch:
+    with progress_bar() as stage:
+        from lrsearch.workbench import apply_to
+
         report = apply_to(
             out,
             Path(recipe) if Path(recipe).is_file() else find_network(recipe, storage),
             model=parse_named(model) if model else None,
             data=parse_named(data) if data else None,
             weights=weights,
-            watch=watch,
+            watch=stage("recipe"),
+            watch_test=stage("test accuracy"),
         )
     if weights is None:
         _note_untrained(parse_named(model) if model else {"name": "the recipe's network"})
@@ -109,10 +112,13 @@ def measure(
     """Measure parameters, FLOPs and throughput, the dense network beside the compressed one."""
     from lrsearch.screen import facts_table
     from lrsearch.sweeps import find_network
-    from lrsearch.workbench import measure_network
 
-    folder = find_network(target, storage) if target else None
-    figures = measure_network(folder, parse_named(model) if model else None, parse_shape(shape), batch_size)
+    with progress_bar() as stage:
+        from lrsearch.workbench import measure_network
+
+        folder = find_network(target, storage) if target else None
+        named = parse_named(model) if model else None
+        figures = measure_network(folder, named, parse_shape(shape), batch_size, stage("throughput"))
     if format == "json":
         print_json(figures)
         return
@@ -140,9 +146,11 @@ def evaluate(
 ) -> None:
     """Evaluate the accuracy of a compressed network."""
     from lrsearch.sweeps import find_network
-    from lrsearch.workbench import evaluate_folder
 
-    scores = evaluate_folder(find_network(target, storage), parse_named(data), split)
+    with progress_bar() as stage:
+        from lrsearch.workbench import evaluate_folder
+
+        scores = evaluate_folder(find_network(target, storage), parse_named(data), split, stage(f"{split} split"))
     if format == "json":
         print_json({**scores, "split": split})
     else:
@@ -167,30 +175,47 @@ def export(
     ] = None,
     shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
     storage: Storage = DEFAULT_STORAGE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, --format being the network's.")] = False,
 ) -> None:
     """Write a compressed network so that it loads without lrsearch."""
     from lrsearch import sweeps
-    from lrsearch.screen import near
 
     if format == "mlflow" and out is None:
-        for number, uri in sweeps.log_models(target, register, storage).items():
+        with progress_bar() as stage:
+            models = sweeps.log_models(target, register, storage, stage("models"))
+        registered = f"models:/{register}@knee" if register is not None else None
+        if as_json:
+            print_json({"models": models, "registered": registered})
+            return
+        for number, uri in models.items():
             print(f"trial {number}: {uri}")
-        if register is not None:
-            print(f"registered: models:/{register}@knee")
+        if registered is not None:
+            print(f"registered: {registered}")
         return
     if out is None or register is not None:
         raise LrsearchError("expected --out, or --format mlflow with or without --register")
-    folder = sweeps.find_network(target, storage)
+    with working(f"writing {out}"):
+        written = _export(sweeps.find_network(target, storage), out, format, shape)
+    if as_json:
+        print_json({"wrote": str(out), "format": format, **written})
+    else:
+        how = f"equal to {written['difference']:.0e}"
+        print(f"wrote {out}: {written['network']} with batch norm folded, outputs {how}")
+
+
+def _export(folder: Path, out: Path, format: ExportFormat, shape: str | None) -> dict[str, Any]:
+    """Which network was written, and by how much its outputs differ."""
+    from lrsearch.screen import near
+
     if format == "mlflow":
         from lrsearch.tracking.models import save_model
 
-        save_model(folder, out)
-        print(f"wrote {out}: {near(folder)} with batch norm folded; load it with mlflow.pytorch.load_model")
-        return
-    from lrsearch.workbench import export_folder
+        difference = save_model(folder, out)
+    else:
+        from lrsearch.workbench import export_folder
 
-    difference = export_folder(folder, out, format, parse_shape(shape))
-    print(f"wrote {out}: {near(folder)} with batch norm folded, outputs equal to {difference:.0e}")
+        difference = export_folder(folder, out, format, parse_shape(shape))
+    return {"network": near(folder), "difference": difference}
 
 
 def _note_untrained(model: Mapping[str, Any]) -> None:

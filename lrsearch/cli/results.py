@@ -13,6 +13,7 @@ from lrsearch.arguments import parse_numbers, shared_folder
 from lrsearch.cli.completion import complete_sweep
 from lrsearch.cli.options import Dashboard, FormatOption, Storage, Sweep
 from lrsearch.cli.output import console, print_csv, print_json, say
+from lrsearch.cli.progress import working
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 FrontFormat = Literal["table", "json", "csv"]
@@ -110,8 +111,12 @@ def table(
     from lrsearch.delta_table import delta_latex, delta_rows, delta_table
 
     if plot is not None:
-        sweeps.write_method_curves(plot, name, storage)
-        print(f"wrote {plot}")
+        with working(f"drawing {plot}"):
+            sweeps.write_method_curves(plot, name, storage)
+        if format == "json":
+            print_json({"wrote": str(plot)})
+        else:
+            print(f"wrote {plot}")
         return
     rows = delta_rows(sweeps.load_front(name, storage).trials, parse_numbers("--drops", drops))
     if format == "json":
@@ -129,12 +134,17 @@ def report(
     name: Sweep,
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     storage: Storage = DEFAULT_STORAGE,
+    format: FormatOption = "table",
 ) -> None:
     """Write one page that shows what a sweep found; it opens anywhere and prints."""
     from lrsearch import sweeps
 
-    sweeps.write_report(out, name, storage)
-    print(f"wrote {out}")
+    with working(f"writing {out}"):
+        answers = sweeps.write_report(out, name, storage)
+    if format == "json":
+        print_json({"wrote": str(out), "answers": {what: trial.number for what, trial in answers.items()}})
+    else:
+        print(f"wrote {out}")
 
 
 @verbs.command(rich_help_panel=PANEL)
@@ -145,6 +155,7 @@ def ui(
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
     port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000,
+    format: FormatOption = "table",
 ) -> None:
     """Start the MLflow UI on the sweep's store, on localhost."""
     from lrsearch import sweeps
@@ -152,9 +163,13 @@ def ui(
 
     uri, folder = sweeps.tracking_location(name, storage)
     command = ui_command(uri, folder, port)
-    print(f"MLflow UI: http://127.0.0.1:{port}  (Ctrl+C to stop)")
-    if name:
-        print(f"the front: {front_address(uri, folder, name, port)}")
+    address, page = f"http://127.0.0.1:{port}", front_address(uri, folder, name, port) if name else None
+    if format == "json":
+        print_json({"ui": address, "front": page})
+    else:
+        print(f"MLflow UI: {address}  (Ctrl+C to stop)")
+        if page:
+            print(f"the front: {page}")
     sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606 - fixed program, arguments without a shell
 
@@ -162,4 +177,6 @@ def ui(
 def _ask(address: str, arguments: list[str]) -> None:
     from lrsearch.sweep.jobs import answer
 
-    print(answer(address, arguments), end="")
+    with working(f"asking {address}"):
+        text = answer(address, arguments)
+    print(text, end="")

@@ -43,7 +43,7 @@ def search(
 
     overrides = parse_settings(settings)
     if dry_run:
-        _print_dry_run(space, overrides | ({"search.trials": str(trials)} if trials is not None else {}))
+        _print_dry_run(space, overrides | ({"search.trials": str(trials)} if trials is not None else {}), format)
         return
     from lrsearch import sweeps
 
@@ -102,8 +102,15 @@ def confirm(
     from lrsearch.screen import SweepScreen
 
     screen = console(stderr=format == "json")
+    watcher = SweepScreen(screen)
     results = sweeps.confirm(
-        name, seeds, storage=storage, tracking_uri=tracking_uri, address=address, observers=(SweepScreen(screen),)
+        name,
+        seeds,
+        storage=storage,
+        tracking_uri=tracking_uri,
+        address=address,
+        observers=(watcher,),
+        watch=watcher.repetition_ended,
     )
     _print_front(screen, results, format)
 
@@ -119,10 +126,11 @@ def submit(
     study: Study = None,
     settings: Settings = None,
     time_budget: TimeBudget = None,
+    format: FormatOption = "table",
 ) -> None:
     """Run a sweep on a Ray cluster from outside it; it goes on when this command is interrupted."""
     from lrsearch.space import load_space
-    from lrsearch.sweep.jobs import Job
+    from lrsearch.sweep.jobs import Job, answer
 
     load_space(space, parse_settings(settings))
     parse_duration(time_budget)
@@ -131,16 +139,19 @@ def submit(
     arguments = ["search", packed_path(space), "--address", "auto", "--storage", shared_folder(storage)]
     arguments += [f"--{option}={value}" for option, value in options.items() if value is not None]
     arguments += [f"--set={setting}" for setting in settings or ()]
-    job = Job(address, arguments, Path.cwd())
+    job, sweep = Job(address, arguments, Path.cwd()), name or space.stem
+    told = sys.stderr if format == "json" else sys.stdout
     where = f"--storage {storage} --address {address}"
-    print(f"job {job.id} runs the sweep; from here: lrsearch status {name or space.stem} {where}", flush=True)
+    print(f"job {job.id} runs the sweep; from here: lrsearch status {sweep} {where}", file=told, flush=True)
     for text in job.output():
-        print(text, end="", flush=True)
+        print(text, end="", file=told, flush=True)
     if not job.succeeded():
         sys.exit(1)
+    if format == "json":
+        print(answer(address, ["front", sweep, "--storage", shared_folder(storage), "--format", "json"]), end="")
 
 
-def _print_dry_run(path: Path, settings: dict[str, str]) -> None:
+def _print_dry_run(path: Path, settings: dict[str, str], format: Format) -> None:
     import random
 
     import yaml
@@ -149,12 +160,18 @@ def _print_dry_run(path: Path, settings: dict[str, str]) -> None:
     from lrsearch.sweep.sampler import at_quantile
 
     space = load_space(path, settings)
-    print(yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False).rstrip())
-    print("\n# one trial of each method, drawn at random")
+    resolved = space.model_dump(mode="json")
     generator = random.Random(space.search.seed)  # noqa: S311 - an example, not a secret
-    for method in space.methods:
-        drawn = space.draw(method, lambda _, distribution: at_quantile(distribution, generator.random()))
-        print(yaml.safe_dump({method: drawn}, sort_keys=False).rstrip())
+    drawn = {
+        method: space.draw(method, lambda _, distribution: at_quantile(distribution, generator.random()))
+        for method in space.methods
+    }
+    if format == "json":
+        print_json({"space": resolved, "trials": drawn})
+        return
+    print(yaml.safe_dump(resolved, sort_keys=False))
+    print("# one trial of each method, drawn at random")
+    print(yaml.safe_dump(drawn, sort_keys=False).rstrip())
 
 
 def _print_outcome(screen: Console, results: Results, storage: str, format: Format) -> None:

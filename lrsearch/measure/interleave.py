@@ -18,7 +18,14 @@ Run: TypeAlias = Callable[[], object]
 
 
 def interleaved(
-    runs: Sequence[Run], device: torch.device, *, block_seconds: float, warm_up: float, rounds: int, seconds: float = 0
+    runs: Sequence[Run],
+    device: torch.device,
+    *,
+    block_seconds: float,
+    warm_up: float,
+    rounds: int,
+    seconds: float = 0,
+    watch: Callable[[float], object] = lambda _: None,
 ) -> npt.NDArray[np.float64]:
     """Time each run in every round, after a warm-up.
 
@@ -33,6 +40,7 @@ def interleaved(
         warm_up: seconds that each run is repeated for before.
         rounds: at least so many.
         seconds: more rounds until this time has passed since the call.
+        watch: told between rounds, outside what is timed, what share of them is over.
 
     Returns:
         (rounds, runs), seconds of one pass.
@@ -44,11 +52,17 @@ def interleaved(
     with freed_memory_kept():
         passes = [_passes(run, clock, block_seconds, warm_up) for run in runs]
         times: list[list[float]] = []
-        while len(times) < rounds or time.perf_counter() - started < seconds:
+        while (share := _share(len(times), rounds, time.perf_counter() - started, seconds)) < 1:
+            watch(share)
             order.shuffle(turns)
             taken = {turn: clock(runs[turn], passes[turn]) / passes[turn] for turn in turns}
             times.append([taken[turn] for turn in range(len(runs))])
     return np.array(times)
+
+
+def _share(done: int, rounds: int, passed: float, seconds: float) -> float:
+    """How much of a measurement is over that takes so many rounds and seconds at least."""
+    return min(done / rounds, passed / seconds if seconds else 1.0)
 
 
 def _passes(run: Run, clock: Callable[[Run, int], float], block_seconds: float, warm_up: float) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -44,6 +45,7 @@ def measure_throughput(
     *,
     seconds: float = 2.0,
     reference: tuple[nn.Module, Tensor] | None = None,
+    watch: Callable[[float], object] = lambda _: None,
 ) -> Throughput:
     """Measure how many images per second each of two networks classifies.
 
@@ -55,6 +57,7 @@ def measure_throughput(
         inputs: one batch, as deployed.
         seconds: wall time of the measurement; more only where five pairs of single passes take longer.
         reference: another network with a batch of its own, measured in the same rounds.
+        watch: told between rounds what share of the measurement is over.
     """
     third = [reference] if reference else []
     runs = [(model, inputs), (dense, inputs), *third]
@@ -66,6 +69,7 @@ def measure_throughput(
             warm_up=seconds * _WARM_UP_SHARE,
             rounds=_FEWEST_PAIRS,
             seconds=seconds,
+            watch=watch,
         )
     if reference is not None:
         times[:, 2] *= len(inputs) / len(reference[1])

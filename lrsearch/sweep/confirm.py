@@ -5,11 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import ray
 
+from lrsearch.compression import Watch, watched
 from lrsearch.errors import LrsearchError
 from lrsearch.files import write_json
 from lrsearch.object_storage import discard, fetch
@@ -32,12 +34,17 @@ SEED_STRIDE = 1_000_003
 
 
 def confirm_front(
-    space: Space, store: SweepStore, seeds: int, observers: Sequence[SweepObserver] = (), address: str | None = None
+    space: Space,
+    store: SweepStore,
+    seeds: int,
+    observers: Sequence[SweepObserver] = (),
+    address: str | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Compress, train and test every member of the front again with so many other seeds.
 
     Killed and run again it goes on where it was. The trial that was searched does not count: it may be on the front
-    because its seed was lucky.
+    because its seed was lucky. ``watch`` is told of each repetition that has ended.
 
     Raises:
         LrsearchError: the sweep has no front yet, or a file is damaged.
@@ -54,14 +61,14 @@ def confirm_front(
                 specs = session.front_specs()
                 if not specs:
                     raise LrsearchError(f"sweep {store.name!r} has no front to confirm yet")
-                _repeat(session, specs, seeds)
+                _repeat(session, specs, seeds, watch)
                 outcome = "finished" if session.finished else "interrupted"
         finally:
             for observer in observers:
                 observer.sweep_stopped(outcome)
 
 
-def _repeat(session: SweepSession, specs: Sequence[TrialSpec], seeds: int) -> None:
+def _repeat(session: SweepSession, specs: Sequence[TrialSpec], seeds: int, watch: Watch | None) -> None:
     @ray.remote(max_retries=WORKER_LIVES)
     def repeat(spec: TrialSpec, folder: Path) -> dict[str, float] | None:
         return repetition(spec, folder)
@@ -71,9 +78,11 @@ def _repeat(session: SweepSession, specs: Sequence[TrialSpec], seeds: int) -> No
         return repeat.options(**reserved(resources)).remote(*_other(spec, seed, session.store))
 
     pending = {spec.number: [start(spec, seed) for seed in range(1, seeds + 1)] for spec in specs}
+    repetitions = [reference for references in pending.values() for reference in references]
+    ended = (ray.get(reference) for reference in watched(repetitions, len(repetitions), watch))
     with plain_errors():
-        for number, references in pending.items():
-            found = [result for result in ray.get(references) if result is not None]
+        for number in pending:
+            found = [result for result in islice(ended, seeds) if result is not None]
             summary = summarize(found)
             write_json(session.store.trial(number) / CONFIRMED, summary)
             session.confirm(number, summary)

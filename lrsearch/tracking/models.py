@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from lrsearch.compression import Watch, watched
 from lrsearch.errors import LrsearchError
 from lrsearch.export.formats import without_chatter
 from lrsearch.factorize.folding import fold_batch_norm
@@ -28,8 +29,11 @@ TOLERANCE = 1e-4
 """Largest difference of an output, relative to the largest output."""
 
 
-def save_model(network: Path, out: Path) -> None:
+def save_model(network: Path, out: Path) -> float:
     """Write a trial's network as a folder that ``mlflow.pytorch.load_model`` and ``mlflow.pyfunc.load_model`` read.
+
+    Returns:
+        The largest difference between outputs of the network and of what was written, relative to the largest.
 
     Raises:
         LrsearchError: ``out`` exists, or the network cannot be written.
@@ -40,11 +44,16 @@ def save_model(network: Path, out: Path) -> None:
 
     with _plain_errors(network):
         pytorch.save_model(path=str(out), **_arguments(network))
-        _verify(network, str(out))
+        return _verify(network, str(out))
 
 
 def log_models(
-    uri: str | None, storage: Path, networks: Mapping[str, Path], register: str | None = None, knee: str | None = None
+    uri: str | None,
+    storage: Path,
+    networks: Mapping[str, Path],
+    register: str | None = None,
+    knee: str | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, str]:
     """Log networks as models of the runs of their trials; those that were logged before are left as they are.
 
@@ -54,6 +63,7 @@ def log_models(
         networks: id of a run -> folder of its trial.
         register: name of a registered model that gets a version for ``knee``, with the alias ``knee``.
         knee: id of the run to register.
+        watch: told of each network.
 
     Returns:
         Id of a run -> URI of its model, which ``mlflow.pytorch.load_model`` takes.
@@ -63,7 +73,10 @@ def log_models(
     """
     client = connect(uri, storage)
     with _at(tracking_uri(uri, storage)):
-        logged = {run_id: _log_once(client, run_id, folder) for run_id, folder in networks.items()}
+        logged = {
+            run_id: _log_once(client, run_id, folder)
+            for run_id, folder in watched(networks.items(), len(networks), watch)
+        }
         if register is not None and knee is not None:
             _register(client, logged[knee], register)
     return logged
@@ -122,7 +135,7 @@ def _inputs(network: Path, images: int) -> torch.Tensor:
     return torch.randn(images, *shape, generator=torch.Generator().manual_seed(0))
 
 
-def _verify(network: Path, model_uri: str) -> None:
+def _verify(network: Path, model_uri: str) -> float:
     """Compare what was written with the network, on a batch of another size than it was written with."""
     from mlflow import pytorch
 
@@ -132,6 +145,7 @@ def _verify(network: Path, model_uri: str) -> None:
     difference = float((written - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
     if not difference <= TOLERANCE:
         raise LrsearchError(f"the logged outputs differ by {difference:.2g} of the largest, expected {TOLERANCE:g}")
+    return difference
 
 
 @contextmanager

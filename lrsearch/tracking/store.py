@@ -91,7 +91,10 @@ def front_address(uri: str | None, storage: Path, sweep: str, port: int = 5000) 
     """
     links = find_runs(uri, storage, sweep)
     if links is None:
-        raise LrsearchError(f"MLflow store {tracking_uri(uri, storage)} holds no sweep named {sweep!r}")
+        where = tracking_uri(uri, storage)
+        raise LrsearchError(
+            f"MLflow store {where} holds no sweep named {sweep!r}, fill it in with: lrsearch resume {sweep}"
+        )
     return f"http://127.0.0.1:{port}/{links.parent('front/pareto.html')}"
 
 
