@@ -1,18 +1,14 @@
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
 import time
-from urllib.parse import urlencode
 
-import made_up_sweep as made_up
 import pytest
-from mlflow_ui import fetch, mlflow_ui
 
 from lrsearch.errors import LrsearchError
-from lrsearch.tracking import Tracker, find_runs, front_address, tracking_uri, ui_command
+from lrsearch.tracking import Tracker, front_address, tracking_uri, ui_command
 
 
 def run_python(code, **environment):
@@ -119,17 +115,3 @@ def test_ui_of_nothing_and_of_a_server_is_refused(tmp_path):
 def test_the_front_of_a_sweep_that_is_not_there_has_no_address(storage):
     with pytest.raises(LrsearchError, match="no sweep named 'digits'"):
         front_address(None, storage, "digits")
-
-
-@pytest.mark.slow
-def test_ui_serves_the_front(drawn_storage):
-    tracker, info = Tracker(None, drawn_storage), made_up.sweep_info(drawn_storage, 2)
-    made_up.begin(tracker, info)
-    made_up.play(tracker, info, range(2))
-    tracker.sweep_stopped("finished")
-    run_id = find_runs(None, drawn_storage, "digits").parent_id
-    with mlflow_ui(drawn_storage) as address:
-        query = urlencode({"path": "front/front.csv", "run_uuid": run_id})
-        assert b"number,state,method" in fetch(f"{address}/get-artifact?{query}")
-        run = json.loads(fetch(f"{address}/api/2.0/mlflow/runs/get?run_id={run_id}"))
-        assert run["run"]["info"]["status"] == "FINISHED"
