@@ -40,6 +40,20 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def writing(option: str, path: Path) -> Iterator[None]:
+    """Write what a user asked for by an option.
+
+    Raises:
+        LrsearchError: the path cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise LrsearchError(f"{option} {path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
 def only_process(path: Path) -> Iterator[None]:
     """Wait until no other process holds ``path``, and hold it; the kernel lets go of it when the process dies."""
     with path.open("a") as file:

@@ -221,7 +221,9 @@ def load_space(path: Path, settings: Mapping[str, str] | None = None) -> Space:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LrsearchError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
-        raise LrsearchError(f"{path}: expected keys such as model, data and methods, got {type(data).__name__}")
+        raise LrsearchError(
+            f"{path}: expected keys such as model, data and methods, got {type(data).__name__ if data else 'nothing'}"
+        )
     return parse_space(data, source=str(path), settings=settings)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from lrsearch.errors import LrsearchError
-from lrsearch.files import read_json, write_json
+from lrsearch.files import read_json, write_json, writing
 from lrsearch.front import gain, hypervolume, knee, mark_front
 from lrsearch.object_storage import fetch, shown
 from lrsearch.observer import SweepInfo, SweepObserver
@@ -225,11 +225,8 @@ def write_report(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> dict[
         links = None
     view = view_front(info, results.dense, ended)
     story = tell_story(info, results.dense, ended, links, importances=read_importances(store))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing("--out", path):
         write_page(path, view, story)
-    except OSError as error:
-        raise LrsearchError(f"--out {path} cannot be written: {error.strerror}") from error
     return view.answers
 
 
@@ -248,11 +245,8 @@ def write_method_curves(path: Path, name: str, storage: str = DEFAULT_STORAGE) -
     if results.dense is None:
         raise LrsearchError(f"sweep {name!r} has not measured its dense network yet, so there is nothing to draw")
     methods = SweepStore(storage_folder(storage), name).raw_space()["methods"]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing("--plot", path):
         write_curves(path, name, results.dense, results.trials, method_colours(methods, results.trials))
-    except OSError as error:
-        raise LrsearchError(f"--plot {path} cannot be written: {error.strerror}") from error
 
 
 def find_network(target: str, storage: str = DEFAULT_STORAGE) -> Path:
@@ -386,11 +380,10 @@ def _tracker(store: SweepStore, tracking_uri: str | None) -> SweepObserver:
     """The tracker of a sweep, at a URI that is remembered or the one remembered."""
     from lrsearch.tracking import Tracker
 
-    if tracking_uri is None:
-        tracking_uri = _remembered_uri(store)
-    elif urlsplit(tracking_uri).password is None:  # a password is never written to a file
+    tracker = Tracker(tracking_uri or _remembered_uri(store), store.storage)
+    if tracking_uri is not None and urlsplit(tracking_uri).password is None:  # a password is never written to a file
         write_json(store.folder / TRACKING, {"uri": tracking_uri})
-    return Tracker(tracking_uri, store.storage)
+    return tracker
 
 
 def _agree_on_space(space: Space, store: SweepStore) -> None:

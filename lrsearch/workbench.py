@@ -15,11 +15,13 @@ from lrsearch.data import SplitName, Splits, load_data
 from lrsearch.dense import EVALUATION_BATCH, Workplace, compare_throughput
 from lrsearch.errors import LrsearchError
 from lrsearch.export import ExportFormat, export_network
-from lrsearch.files import read_json
+from lrsearch.factorize import fitting
+from lrsearch.files import read_json, writing
 from lrsearch.measure.accuracy import evaluate
 from lrsearch.measure.cost import count_cost
 from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
+from lrsearch.measure.modes import evaluation_mode
 from lrsearch.methods.base import Progress
 from lrsearch.models import build_model, input_shape
 from lrsearch.outcome import RESULT
@@ -126,11 +128,9 @@ class _Bench:
             report["dense_accuracy"] = _scores(self.dense, self.splits, "test", watch)["accuracy"]
             report |= _scores(result.model, self.splits, "test", watch)
             report["accuracy_drop"] = report["dense_accuracy"] - report["accuracy"]
-        try:
+        with writing("--out", folder):
             result.save(folder)
             (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
-        except OSError as error:
-            raise LrsearchError(f"--out {folder} cannot be written: {error.strerror}") from error
         return report
 
 
@@ -162,6 +162,7 @@ def measure_network(
         raise LrsearchError(
             f"the input shape of {architecture['name']!r} is not known, expected --input such as 3,224,224"
         )
+    _check(network, example)
     small, full = count_cost(network, example), count_cost(dense, example)
     workplace = Workplace(deployment=Deployment(batch_size=batch_size))
 
@@ -192,7 +193,9 @@ def evaluate_folder(
     Raises:
         LrsearchError: the folder, the data or the split cannot be used.
     """
-    return _scores(rebuild(folder), load_data(data), split, watch)
+    network, splits = rebuild(folder), load_data(data)
+    _check(network, splits.example_input())
+    return _scores(network, splits, split, watch)
 
 
 def _scores(model: nn.Module, splits: Splits, split: SplitName, watch: Watch | None) -> dict[str, float]:
@@ -212,7 +215,16 @@ def export_folder(folder: Path, out: Path, format: ExportFormat, input_shape: tu
     example = _example(architecture, input_shape or _reported_shape(folder))
     if example is None:
         raise LrsearchError(f"the input shape of {name!r} is not known, expected --input such as 3,224,224")
-    return export_network(rebuild(folder), example, out, format, f"{name} compressed by {recipe.method}")
+    network = rebuild(folder)
+    _check(network, example)
+    with writing("--out", out):
+        return export_network(network, example, out, format, f"{name} compressed by {recipe.method}")
+
+
+def _check(model: nn.Module, example: Tensor) -> None:
+    """See that a network takes an input at all, before it is said in the words of one of its layers."""
+    with fitting(example), evaluation_mode(model), torch.inference_mode():
+        model(example)
 
 
 def _reported_shape(folder: Path) -> tuple[int, ...] | None:

@@ -365,12 +365,48 @@ WRONG = {
     "recipe without a network": (["apply", "nameless.json", "--out", "o"], ["nameless.json", "--model"]),
     "folder without recipe": (["measure", "."], ["recipe.json"]),
     "nothing to measure": (["measure"], ["--model"]),
+    "input of another shape": (["measure", "--model", "digits_mlp", "--input", "3,32,32"], ["(1, 3, 32, 32)"]),
+    "export for inputs of another shape": (["export", "o", "--input", "3,32,32", "--out", "p"], ["(1, 3, 32, 32)"]),
+    "data of another shape": (["evaluate", "o", "--data", "wide:data"], ["(1, 1, 9, 9)"]),
+    "export into a file": (["export", "o", "--out", "space.yaml/p"], ["--out space.yaml/p cannot be written"]),
+    "export over a folder": (["export", "o", "--format", "onnx", "--out", "rank1"], ["--out rank1", "a directory"]),
+    "an empty space": (["search", "empty.yaml"], ["empty.yaml", "got nothing"]),
+    "misspelled distribution": (
+        ["search", "space.yaml", "--set", "methods.alds.budget.params={unifrom: [0.1, 0.8]}"],
+        ["alds.budget.params", "'unifrom'", "did you mean 'uniform'?"],
+    ),
+    "tracking server that is away": (
+        ["search", "space.yaml", "--tracking-uri", "http://127.0.0.1:9"],
+        ["http://127.0.0.1:9", "another address as --tracking-uri"],
+    ),
 }
 
 
+WIDE = """
+import torch
+from torch.utils.data import TensorDataset
+from lrsearch.data import Splits
+
+def data():
+    items = TensorDataset(torch.zeros(4, 1, 9, 9), torch.zeros(4, dtype=torch.long))
+    return Splits("wide", items, items, items, items, classes=10)
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A compressed network."""
+    folder = tmp_path_factory.mktemp("small")
+    lrsearch("compress", "--model", "digits_mlp", "--budget", "params=0.5", "--out", "o", cwd=folder)
+    return folder / "o"
+
+
 @pytest.mark.parametrize("mistake", WRONG)
-def test_mistake_gets_one_sentence(tmp_path, space, finished_sweep, mistake):
+def test_mistake_gets_one_sentence(tmp_path, space, finished_sweep, small, mistake):
     arguments, words = WRONG[mistake]
+    (tmp_path / "o").symlink_to(small)
+    (tmp_path / "wide.py").write_text(WIDE)
+    (tmp_path / "empty.yaml").write_text("")
     layer = {"stem": {"kind": "svd", "ranks": [1]}}
     write_json(tmp_path / "rank1" / "recipe.json", {"architecture": {"name": "s"}, "method": "svd", "layers": layer})
     write_json(tmp_path / "nameless.json", {"method": "svd", "layers": layer})
@@ -379,6 +415,12 @@ def test_mistake_gets_one_sentence(tmp_path, space, finished_sweep, mistake):
 
     for word in words:
         assert word in sentence
+
+
+def test_tracking_server_that_is_away_is_not_remembered(tmp_path, space):
+    refused("search", space, "--tracking-uri", "http://127.0.0.1:9", cwd=tmp_path)
+
+    assert not list(tmp_path.rglob("tracking.json"))
 
 
 def test_changed_space_under_the_same_name_is_refused_with_the_difference(tmp_path, space):

@@ -105,7 +105,7 @@ def measure(
     target: Annotated[str | None, _NETWORK] = None,
     model: Annotated[str | None, typer.Option(help="A model instead of a folder.")] = None,
     shape: Annotated[str | None, typer.Option("--input", help="Input shape, such as 3,224,224.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per forward pass.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Images per forward pass.", min=1)] = 64,
     storage: Storage = DEFAULT_STORAGE,
     format: FormatOption = "table",
 ) -> None:

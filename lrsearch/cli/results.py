@@ -154,7 +154,7 @@ def ui(
         typer.Argument(help="Name of a sweep, to print the address of its front.", autocompletion=complete_sweep),
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
-    port: Annotated[int, typer.Option(help="Port on localhost.")] = 5000,
+    port: Annotated[int, typer.Option(help="Port on localhost.", min=1, max=65535)] = 5000,
     format: FormatOption = "table",
 ) -> None:
     """Start the MLflow UI on the sweep's store, on localhost."""

@@ -8,7 +8,7 @@ from lrsearch.factorize.grouped_linear import GroupedLinear
 from lrsearch.factorize.layers import LayerShape, find_layers
 from lrsearch.factorize.materialize import materialize
 from lrsearch.factorize.replace import copy_with, replace_layers, restructure
-from lrsearch.factorize.usage import Call
+from lrsearch.factorize.usage import Call, fitting
 
 __all__ = [
     "Call",
@@ -21,6 +21,7 @@ __all__ = [
     "copy_with",
     "factorize_layer",
     "find_layers",
+    "fitting",
     "layer_cost",
     "materialize",
     "replace_layers",

@@ -52,16 +52,27 @@ def watch(model: nn.Module, layers: Mapping[str, nn.Module], example_input: Tens
     devices = [example_input.device] if example_input.is_cuda else []
     try:
         model.eval()
-        with torch.random.fork_rng(devices), torch.no_grad(), watcher.patched(), watcher:
+        with fitting(example_input), torch.random.fork_rng(devices), torch.no_grad(), watcher.patched(), watcher:
             model(example_input)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())
-        shape = tuple(example_input.shape)
-        raise LrsearchError(f"the network does not take an example input of shape {shape}: {reason}") from error
     finally:
         for module, training in modes:
             module.training = training
     return watcher.usage
+
+
+@contextmanager
+def fitting(example_input: Tensor) -> Iterator[None]:
+    """Run a network on an example input.
+
+    Raises:
+        LrsearchError: the network does not take it.
+    """
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        shape = tuple(example_input.shape)
+        raise LrsearchError(f"the network does not take an example input of shape {shape}: {reason}") from error
 
 
 class _Watcher(TorchFunctionMode):

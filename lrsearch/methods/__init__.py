@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from lrsearch.distributions import SPELLINGS, is_distribution
 from lrsearch.errors import LrsearchError
 from lrsearch.names import unknown_name
 
@@ -78,6 +79,8 @@ def _sentence(method: str, kind: type[BaseModel], error: ValidationError) -> Lrs
         return LrsearchError(f"{key} is missing")
     if first["type"] == "value_error":
         return LrsearchError(f"{key}: {first['ctx']['error']}")
+    if isinstance(first["input"], Mapping) and len(first["input"]) == 1 and not is_distribution(first["input"]):
+        return unknown_name(key, next(iter(first["input"])), SPELLINGS)
     expected = first["msg"][0].lower() + first["msg"][1:]
     return LrsearchError(f"{key} is {first['input']!r}, {expected.replace('input should', 'it should')}")
 

@@ -61,7 +61,8 @@ def connect(uri: str | None, storage: Path) -> MlflowClient:
             client = MlflowClient(tracking_uri=where)
             client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy, requests and MLflow each have their own
-        raise LrsearchError(f"MLflow store {where} cannot be opened: {first_line(error)}") from error
+        advice = "; see that it runs, or give another address as --tracking-uri" if uri is not None else ""
+        raise LrsearchError(f"MLflow store {where} cannot be opened: {first_line(error)}{advice}") from error
     return client
 
 
