@@ -213,21 +213,49 @@ def write_report(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> dict[
     from lrsearch.tracking.story import tell_story
 
     results = load_front(name, storage)
-    if results.dense is None:
-        raise LrsearchError(f"sweep {name!r} has not measured its dense network yet, so there is nothing to report")
-    store = SweepStore(storage_folder(storage), name)
-    ended = [trial for trial in results.trials if trial.state != "running"]
-    info = SweepInfo(name, results.folder, results.planned, 0, 0, results.objectives, store.raw_space())
+    dense, store = _measured_dense(results), SweepStore(storage_folder(storage), name)
+    info, ended = _described(results, store), _ended(results)
     try:
         links = find_runs(_remembered_uri(store), store.storage, name)
     except LrsearchError as error:
         _log.warning("the report has no links to runs: %s", error)
         links = None
-    view = view_front(info, results.dense, ended)
-    story = tell_story(info, results.dense, ended, links, importances=read_importances(store))
+    view = view_front(info, dense, ended)
+    story = tell_story(info, dense, ended, links, importances=read_importances(store))
     with writing("--out", path):
         write_page(path, view, story)
     return view.answers
+
+
+def write_front_picture(
+    path: Path,
+    name: str,
+    storage: str = DEFAULT_STORAGE,
+    *,
+    objectives: Sequence[str] | None = None,
+    max_drop: float | None = None,
+) -> None:
+    """Write a sweep's front as a picture: accuracy against FLOPs, throughput and parameters.
+
+    Args:
+        path: ends in .png, .svg or .pdf.
+        name: of the sweep.
+        storage: folder that holds it.
+        objectives: as of ``load_front``.
+        max_drop: as of ``load_front``.
+
+    Raises:
+        LrsearchError: there is no such sweep, it has not measured its dense network, or ``path`` cannot be written.
+    """
+    from lrsearch.tracking.panels import view_front
+    from lrsearch.tracking.pareto_picture import write_picture
+
+    _check_picture(path)
+    results = load_front(name, storage, objectives=objectives, max_drop=max_drop)
+    info = _described(results, SweepStore(storage_folder(storage), name))
+    view = view_front(info, _measured_dense(results), _ended(results))
+    with writing("--plot", path):
+        write_picture(path, view)
 
 
 def write_method_curves(path: Path, name: str, storage: str = DEFAULT_STORAGE) -> None:
@@ -239,14 +267,34 @@ def write_method_curves(path: Path, name: str, storage: str = DEFAULT_STORAGE) -
     from lrsearch.tracking.curves_picture import write_curves
     from lrsearch.tracking.panels import method_colours
 
-    if path.suffix not in (".png", ".svg", ".pdf"):
-        raise LrsearchError(f"--plot {path}: expected a name that ends in .png, .svg or .pdf")
+    _check_picture(path)
     results = load_front(name, storage)
-    if results.dense is None:
-        raise LrsearchError(f"sweep {name!r} has not measured its dense network yet, so there is nothing to draw")
+    dense = _measured_dense(results)
     methods = SweepStore(storage_folder(storage), name).raw_space()["methods"]
     with writing("--plot", path):
-        write_curves(path, name, results.dense, results.trials, method_colours(methods, results.trials))
+        write_curves(path, name, dense, results.trials, method_colours(methods, results.trials))
+
+
+def _check_picture(path: Path) -> None:
+    if path.suffix not in (".png", ".svg", ".pdf"):
+        raise LrsearchError(f"--plot {path}: expected a name that ends in .png, .svg or .pdf")
+
+
+def _measured_dense(results: Results) -> DenseRecord:
+    if results.dense is None:
+        raise LrsearchError(
+            f"sweep {results.name!r} has not measured its dense network yet, so there is nothing to show; "
+            f"continue it with: lrsearch resume {results.name}"
+        )
+    return results.dense
+
+
+def _described(results: Results, store: SweepStore) -> SweepInfo:
+    return SweepInfo(results.name, results.folder, results.planned, 0, 0, results.objectives, store.raw_space())
+
+
+def _ended(results: Results) -> list[TrialRecord]:
+    return [trial for trial in results.trials if trial.state != "running"]
 
 
 def find_network(target: str, storage: str = DEFAULT_STORAGE) -> Path:

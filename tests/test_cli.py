@@ -148,6 +148,15 @@ def test_front_as_csv_and_as_a_table_of_80_columns(tmp_path, finished_sweep):
     assert max(map(len, table)) <= 80
 
 
+@pytest.mark.parametrize("name", ["front.png", "pictures/front.svg", "front.pdf"])
+def test_front_as_a_picture(tmp_path, finished_sweep, name):
+    done = lrsearch("front", "sim", "--plot", name, cwd=tmp_path)
+
+    assert done.stdout == f"wrote {name}\n", done.stderr
+    beginning = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[(tmp_path / name).suffix]
+    assert (tmp_path / name).read_bytes().startswith(beginning)
+
+
 def test_delta_table_in_every_form(tmp_path, finished_sweep):
     rows = json.loads(lrsearch("table", "sim", "--drops", "1,50", "--format", "json", cwd=tmp_path).stdout)
     assert [row["drop"] for row in rows[:2]] == [1.0, 50.0]

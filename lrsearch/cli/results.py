@@ -65,6 +65,7 @@ def front(
     ] = None,
     storage: Storage = DEFAULT_STORAGE,
     format: Annotated[FrontFormat, typer.Option(help="How to print.")] = "table",
+    plot: Annotated[Path | None, typer.Option(help="Draw it to this .png, .svg or .pdf instead.")] = None,
     address: Dashboard = None,
 ) -> None:
     """Show the Pareto front of a sweep, the dense network first."""
@@ -77,6 +78,11 @@ def front(
     from lrsearch.screen import front_rows, front_table
 
     metrics = [metric.strip() for metric in objectives.split(",")] if objectives else None
+    if plot is not None:
+        with working(f"drawing {plot}"):
+            sweeps.write_front_picture(plot, name, storage, objectives=metrics, max_drop=max_drop)
+        _print_written(plot, format)
+        return
     results = sweeps.load_front(name, storage, objectives=metrics, max_drop=max_drop)
     rows = front_rows(results.dense, results.front)
     if format == "json":
@@ -113,10 +119,7 @@ def table(
     if plot is not None:
         with working(f"drawing {plot}"):
             sweeps.write_method_curves(plot, name, storage)
-        if format == "json":
-            print_json({"wrote": str(plot)})
-        else:
-            print(f"wrote {plot}")
+        _print_written(plot, format)
         return
     rows = delta_rows(sweeps.load_front(name, storage).trials, parse_numbers("--drops", drops))
     if format == "json":
@@ -172,6 +175,13 @@ def ui(
             print(f"the front: {page}")
     sys.stdout.flush()
     os.execvp(command[0], command)  # noqa: S606 - fixed program, arguments without a shell
+
+
+def _print_written(path: Path, format: str) -> None:
+    if format == "json":
+        print_json({"wrote": str(path)})
+    else:
+        print(f"wrote {path}")
 
 
 def _ask(address: str, arguments: list[str]) -> None:

@@ -11,7 +11,7 @@ from lrsearch.tracking.panels import FrontView, Panel
 
 
 def write_picture(path: Path, view: FrontView) -> None:
-    """Write a PNG with one panel beside the other, sharing the vertical axis."""
+    """Write a picture in the format of the path's ending, panels side by side that share the vertical axis."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -33,7 +33,7 @@ def write_picture(path: Path, view: FrontView) -> None:
         ncols=min(len(handles), 6),
         frameon=False,
     )
-    figure.savefig(path, format="png")
+    figure.savefig(path)
 
 
 def _draw(axes: Any, panel: Panel, colours: Mapping[str, str]) -> None:

@@ -102,5 +102,6 @@ def test_models_and_pictures_too(folder, monkeypatch):
     done = lrsearch("export", "sim", "--format", "mlflow", "--register", "m", "--json", cwd=folder)
     assert json.loads(done.stdout) == {"models": {"3": "models:/m-3"}, "registered": "models:/m@knee"}
 
-    done = lrsearch("table", "sim", "--plot", "curves.svg", "--format", "json", cwd=folder)
-    assert json.loads(done.stdout) == {"wrote": "curves.svg"}
+    for verb in ("front", "table"):
+        done = lrsearch(verb, "sim", "--plot", f"{verb}.svg", "--format", "json", cwd=folder)
+        assert json.loads(done.stdout) == {"wrote": f"{verb}.svg"}
