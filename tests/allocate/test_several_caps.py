@@ -1,6 +1,5 @@
 """Several caps at once, against exhaustive search on small tables."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,7 +12,8 @@ from lrsearch.allocate.rules import make_solver
 from lrsearch.errors import BudgetUnreachableError
 
 RULES: tuple[Rule, ...] = ("max", "sum", "constant", "alternating")
-Choice = tuple[int, ...]
+Problem = tuple[list[Candidates], list[int], np.ndarray]
+"""A table, caps, and every choice that keeps them, of shape (choices, layers); there may be none."""
 
 
 @st.composite
@@ -31,21 +31,31 @@ def tables(draw: st.DrawFn, unit: int = 1) -> list[Candidates]:
 
 
 @st.composite
-def problems(draw: st.DrawFn, unit: int = 1) -> tuple[list[Candidates], list[int], list[Choice]]:
-    """A table, caps, and every choice that keeps them; there may be none."""
+def problems(draw: st.DrawFn, unit: int = 1) -> Problem:
     layers = draw(tables(unit))
     bounds = [[sum(f(layer.costs[:, c]) for layer in layers) for f in (np.min, np.max)] for c in range(columns(layers))]
     caps = [draw(st.integers(int(low), int(high) + 1)) for low, high in bounds]
-    every = itertools.product(*[range(len(layer.errors)) for layer in layers])
-    return layers, caps, [choice for choice in every if (cost(layers, choice) <= caps).all()]
+    every = np.indices([len(layer.errors) for layer in layers]).reshape(len(layers), -1).T
+    return layers, caps, every[(costs(layers, every) <= caps).all(axis=1)]
 
 
 def columns(layers: Sequence[Candidates]) -> int:
     return int(layers[0].costs.shape[1])
 
 
+def costs(layers: Sequence[Candidates], choices: np.ndarray) -> np.ndarray:
+    """In each column, of each of (choices, layers)."""
+    total: np.ndarray = sum(layer.costs[i] for layer, i in zip(layers, choices.T, strict=True))
+    return total
+
+
 def cost(layers: Sequence[Candidates], choice: Sequence[int]) -> np.ndarray:
     return np.sum([layer.costs[i] for layer, i in zip(layers, choice, strict=True)], axis=0)
+
+
+def all_errors(layers: Sequence[Candidates], choices: np.ndarray) -> np.ndarray:
+    """Of every layer in each of (choices, layers)."""
+    return np.column_stack([layer.errors[i] for layer, i in zip(layers, choices.T, strict=True)])
 
 
 def errors(layers: Sequence[Candidates], choice: Sequence[int]) -> list[float]:
@@ -58,44 +68,40 @@ def run(layers: list[Candidates], caps: Sequence[float], rule: Rule) -> list[int
 
 @settings(max_examples=600, deadline=None)
 @given(problems())
-def test_max_is_exact(problem: tuple[list[Candidates], list[int], list[Choice]]) -> None:
+def test_max_is_exact(problem: Problem) -> None:
     layers, caps, affordable = problem
-    if affordable:
-        best = min(max(errors(layers, choice)) for choice in affordable)
+    if len(affordable):
+        best = all_errors(layers, affordable).max(axis=1).min()
         assert max(errors(layers, run(layers, caps, "max"))) == best
 
 
 @settings(max_examples=100, deadline=None)
 @given(problems(unit=10**9))
-def test_max_is_exact_up_to_rounding_for_large_costs(
-    problem: tuple[list[Candidates], list[int], list[Choice]],
-) -> None:
+def test_max_is_exact_up_to_rounding_for_large_costs(problem: Problem) -> None:
     """Costs of 10^9 and more; sums that come nearer to a cap than two millionths of it may count as above it."""
     layers, caps, affordable = problem
-    clear = [choice for choice in affordable if (cost(layers, choice) <= np.array(caps) * (1 - 3e-6)).all()]
-    if clear:
+    clear = affordable[(costs(layers, affordable) <= np.array(caps) * (1 - 3e-6)).all(axis=1)]
+    if len(clear):
         found = run(layers, caps, "max")
         assert (cost(layers, found) <= caps).all()
-        assert max(errors(layers, found)) <= min(max(errors(layers, choice)) for choice in clear)
+        assert max(errors(layers, found)) <= all_errors(layers, clear).max(axis=1).min()
 
 
 @settings(max_examples=200, deadline=None)
 @given(problems())
-def test_sum_is_within_a_thousandth(problem: tuple[list[Candidates], list[int], list[Choice]]) -> None:
+def test_sum_is_within_a_thousandth(problem: Problem) -> None:
     layers, caps, affordable = problem
-    if affordable:
-        best = min(sum(errors(layers, choice)) for choice in affordable)
+    if len(affordable):
+        best = all_errors(layers, affordable).sum(axis=1).min()
         assert best - 1e-12 <= sum(errors(layers, run(layers, caps, "sum"))) <= best * 1.001 + 1e-5
 
 
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=200, deadline=None)
 @given(problem=problems())
-def test_every_cap_is_kept_and_no_single_better_candidate_fits(
-    rule: Rule, problem: tuple[list[Candidates], list[int], list[Choice]]
-) -> None:
+def test_every_cap_is_kept_and_no_single_better_candidate_fits(rule: Rule, problem: Problem) -> None:
     layers, caps, affordable = problem
-    if not affordable:
+    if not len(affordable):
         return
     choice = run(layers, caps, rule)
     spent = cost(layers, choice)
@@ -120,12 +126,11 @@ def dominated(layer: Candidates, index: int) -> bool:
 
 @settings(max_examples=200, deadline=None)
 @given(problems())
-def test_constant_keeps_equal_fractions_as_nearly_as_candidates_allow(
-    problem: tuple[list[Candidates], list[int], list[Choice]],
-) -> None:
+def test_constant_keeps_equal_fractions_as_nearly_as_candidates_allow(problem: Problem) -> None:
     layers, caps, affordable = problem
-    on_fronts = [c for c in affordable if not any(dominated(la, i) for la, i in zip(layers, c, strict=True))]
-    if on_fronts:
+    inside = [np.array([dominated(layer, i) for i in range(len(layer.errors))]) for layer in layers]
+    on_fronts = affordable[~np.any([of[i] for of, i in zip(inside, affordable.T, strict=True)], axis=0)]
+    if len(on_fronts):
         best, found = (
             max(smallest_fraction(layers, c) for c in cs) for cs in (on_fronts, [run(layers, caps, "constant")])
         )
@@ -138,9 +143,9 @@ def smallest_fraction(layers: Sequence[Candidates], choice: Sequence[int]) -> fl
 
 @settings(max_examples=200, deadline=None)
 @given(problems())
-def test_alternating_never_beats_max(problem: tuple[list[Candidates], list[int], list[Choice]]) -> None:
+def test_alternating_never_beats_max(problem: Problem) -> None:
     layers, caps, affordable = problem
-    if affordable:
+    if len(affordable):
         exact, found = (max(errors(layers, run(layers, caps, rule))) for rule in ("max", "alternating"))
         assert exact <= found
 
@@ -148,11 +153,9 @@ def test_alternating_never_beats_max(problem: tuple[list[Candidates], list[int],
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=100, deadline=None)
 @given(problem=problems())
-def test_caps_are_out_of_reach_exactly_where_no_choice_keeps_them(
-    rule: Rule, problem: tuple[list[Candidates], list[int], list[Choice]]
-) -> None:
+def test_caps_are_out_of_reach_exactly_where_no_choice_keeps_them(rule: Rule, problem: Problem) -> None:
     layers, caps, affordable = problem
-    if affordable:
+    if len(affordable):
         run(layers, caps, rule)
         return
     with pytest.raises(BudgetUnreachableError) as caught:
