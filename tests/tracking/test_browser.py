@@ -12,12 +12,13 @@ from lrsearch.tracking import Tracker, find_runs
 from lrsearch.tracking.panels import view_front
 from lrsearch.tracking.pareto_page import write_page
 from lrsearch.tracking.story import tell_story
+from lrsearch.tracking.trial_page import draw_trial
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(browser.missing() is not None, reason=f"no {browser.missing()} here"),
 ]
-TRIALS = 24
+TRIALS = 12
 POINT = """
     const [panel, number] = arguments, plot = document.querySelectorAll("#panels .plot")[panel];
     plot.scrollIntoView({block: "center"});
@@ -109,6 +110,18 @@ def test_everything_is_drawn_and_nothing_sticks_out(driver, report, width):
     )
     assert plots == 3 + 1 + 2 and empty == 0, "three panels, the course, a picture for each method"
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    assert driver.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_trials_page_shows_curves_and_layers_and_nothing_sticks_out(driver, sweep, width):
+    _, info, records = sweep
+    (page,) = draw_trial(info.folder / "trials" / "0", records[0], made_up.history(0))
+    browser.resize(driver, width, 844)
+    open_page(driver, page.as_uri())
+    assert [curve.is_displayed() for curve in driver.find_elements("tag name", "svg")] == [True] * 3
+    assert len(driver.find_elements("tag name", "tr")) == 2, "the heading and a layer"
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def test_paper_is_not_overrun(driver, report):
@@ -126,8 +139,8 @@ def test_a_network_under_the_pointer_stands_out_in_every_panel(driver, report, s
     browser.resize(driver, 1280, 800)
     open_page(driver, report)
     browser.wait_for(driver, lambda d: d.execute_script(DRAWN))
-    number = a_front_member(sweep[2]).number
-    click_at(driver, 0, number, click=False)
+    member = a_front_member(sweep[2])
+    click_at(driver, 0, member.number, click=False)
     hovered = browser.wait_for(
         driver,
         lambda d: (
@@ -140,7 +153,8 @@ def test_a_network_under_the_pointer_stands_out_in_every_panel(driver, report, s
             and found
         ),
     )
-    assert all(f"trial {number} · " in text for text in hovered) and len(hovered) == 3
+    told = (f"trial {member.number} · {member.method}", "ranks 3–3", f"seed {member.seed}")
+    assert all(each in text for text in hovered for each in told) and len(hovered) == 3
 
 
 def test_a_method_can_be_hidden(driver, report):
