@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._raylet import Config  # type: ignore[attr-defined]
 from ray.tune import TuneError
 
 from lrsearch.errors import LrsearchError
@@ -41,6 +42,8 @@ def connected(address: str | None) -> Iterator[None]:
     if address is not None:
         _require_answer(address)
     try:
+        if not ray.is_initialized():
+            Config.initialize("")  # our settings count though Ray was imported before they were made
         ray.init(
             # "local" rather than nothing, which would join whatever cluster was last started here, dead or alive.
             address=address or "local",
