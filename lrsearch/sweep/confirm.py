@@ -21,8 +21,9 @@ from lrsearch.pipeline import CHECKPOINT
 from lrsearch.record import CONFIRMED
 from lrsearch.space import Space
 from lrsearch.sweep.cluster import connected, plain_errors, terminate_as_interrupt
+from lrsearch.sweep.head import watched_head
 from lrsearch.sweep.placement import reserved
-from lrsearch.sweep.run import prepared_dense, sweep_info
+from lrsearch.sweep.run import command, prepared_dense, sweep_info
 from lrsearch.sweep.session import WORKER_LIVES, SweepSession
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import SweepStudy
@@ -53,7 +54,7 @@ def confirm_front(
     with terminate_as_interrupt():
         study = SweepStudy(store, space)
         try:
-            with connected(address):
+            with connected(address), watched_head(command(f"confirm --seeds {seeds}", store, address), observers):
                 for observer in observers:
                     observer.sweep_started(sweep_info(space, store, study))
                 dense, folder = prepared_dense(space, store, observers)

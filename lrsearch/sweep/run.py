@@ -19,6 +19,7 @@ from lrsearch.observer import SweepInfo, SweepObserver
 from lrsearch.record import DenseRecord, Report
 from lrsearch.space import Space
 from lrsearch.sweep.cluster import connected, machines, plain_errors, terminate_as_interrupt
+from lrsearch.sweep.head import watched_head
 from lrsearch.sweep.placement import placement, require_room, reserved, room
 from lrsearch.sweep.searcher import ReportForwarder, RungScheduler, StudySearcher
 from lrsearch.sweep.session import WORKER_LIVES, SweepSession
@@ -56,7 +57,7 @@ def run_sweep(
         outcome = "interrupted"
         started = time.monotonic()
         try:
-            with connected(address):
+            with connected(address), watched_head(command("resume", store, address), observers):
                 info = sweep_info(space, store, study)
                 for observer in observers:
                     observer.sweep_started(info)
@@ -168,3 +169,9 @@ def sweep_info(space: Space, store: SweepStore, study: SweepStudy) -> SweepInfo:
         objectives=dict(space.objectives),
         space=space.model_dump(mode="json"),
     )
+
+
+def command(verb: str, store: SweepStore, address: str | None) -> str:
+    """What a person types to go on with a sweep."""
+    where = "" if address is None else f" --address {address}"
+    return f"lrsearch {verb} {store.name} --storage {shown(store.storage)}{where}"
