@@ -1,4 +1,7 @@
-"""What several tests share."""
+"""What several tests share.
+
+Tests run in several processes, so that each gets along with one thread; and Ray is not to give way to them.
+"""
 
 import logging
 import os
@@ -11,6 +14,8 @@ import pytest
 
 from lrsearch import object_storage
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_worker_niceness", "0")
 GS_BUCKET = "bucket"
 REAL_DATA = Path(os.environ.get("LRSEARCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

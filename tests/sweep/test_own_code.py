@@ -1,10 +1,16 @@
-"""A sweep over a user's own model and data, named by import path from the folder the command is typed in."""
+"""A real sweep over a user's own model and data, named by import path from the folder the command is typed in.
+
+One of its two methods diverges in its trials, between those of the other.
+"""
 
 import json
+import re
 import subprocess
 import sys
 
 import pytest
+
+from lrsearch.sweeps import load_front
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +22,8 @@ from lrsearch.data import Splits
 
 
 def network(hidden):
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, 3))
+    layers = [nn.Conv2d(1, hidden, 3), nn.BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, 8, 2), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8, 3))
 
 
 def blobs(noise):
@@ -33,24 +40,41 @@ model: {name: "mine:network", hidden: 48}
 data: {name: "mine:blobs", noise: 0.3}
 train: {epochs: 3}
 retrain: {epochs: 1}
-methods: {svd: {budget: {params: {uniform: [0.3, 0.7]}}}}
+methods:
+  svd: {budget: {params: {uniform: [0.3, 0.7]}}}
+  rene: {budget: {params: 0.5}, decomposition: cp, objective: paper, lr: 1.0e+30, steps: 2, warm_up: 2}
 search: {trials: 3}
 measure: {seconds: 0.1}
 """
 
 
-def test_own_model_and_data_are_found_by_driver_and_workers(tmp_path):
-    (tmp_path / "mine.py").write_text(MODULE)
-    (tmp_path / "space.yaml").write_text(SPACE)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "mine.py").write_text(MODULE)
+    (folder / "space.yaml").write_text(SPACE)
+    return folder
 
-    def lrsearch(*arguments):
+
+@pytest.fixture(scope="module")
+def lrsearch(folder):
+    def run(*arguments):
         command = [sys.executable, "-m", "lrsearch.cli", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 
-    dense, *front = rows = json.loads(lrsearch("search", "space.yaml", "--format", "json"))
+    return run
 
+
+@pytest.fixture(scope="module")
+def rows(lrsearch):
+    """What the sweep has found."""
+    return json.loads(lrsearch("search", "space.yaml", "--format", "json"))
+
+
+def test_own_model_and_data_are_found_by_driver_and_workers(rows, lrsearch):
+    dense, *front = rows
     assert json.loads(lrsearch("front", "space", "--format", "json")) == rows
     assert dense["test_accuracy"] > 95
     assert front and all(row["test_accuracy"] is not None and row["cr_p"] >= 30 for row in front)
@@ -59,3 +83,13 @@ def test_own_model_and_data_are_found_by_driver_and_workers(tmp_path):
         lrsearch("evaluate", trial, "--data", "{name: 'mine:blobs', noise: 0.3}", "--format", "json")
     )
     assert evaluated["accuracy"] == pytest.approx(front[0]["test_accuracy"])
+
+
+@pytest.mark.usefixtures("rows")
+def test_trials_that_diverge_fail_naming_layer_and_candidate_and_the_others_finish(folder):
+    trials = load_front("space", str(folder / "lrsearch_runs")).trials
+
+    assert len(trials) == 3
+    assert {(trial.method, trial.state) for trial in trials} == {("rene", "failed"), ("svd", "complete")}
+    words = r"the rank search diverged: its loss is not finite at layer '\S+', candidate of rank \d+"
+    assert all(re.fullmatch(words, trial.reason) for trial in trials if trial.state == "failed")
