@@ -22,12 +22,18 @@ HERE = Workplace(deployment=Deployment(batch_size=2), seconds=0.05)
 
 
 def run(
-    folder: Path, model: dict[str, Any], data: dict[str, Any], train: dict[str, Any], method: str, keep: float
+    folder: Path,
+    model: dict[str, Any],
+    data: dict[str, Any],
+    train: dict[str, Any],
+    method: str,
+    keep: float,
+    **values: Any,
 ) -> tuple[TrialSpec, dict[str, float]]:
     config = TrainingConfig.model_validate(train).model_dump(mode="json")
     list(prepare_dense(DenseSpec(model, data, config, 0, HERE), folder / "dense"))
     spec = TrialSpec(
-        number=0, method=method, hyperparameters={"budget": {"params": keep}}, model=model, data=data,
+        number=0, method=method, hyperparameters={"budget": {"params": keep}, **values}, model=model, data=data,
         retrain=config | {"epochs": 1}, seed=0, workplace=HERE,
         dense_folder=str(folder / "dense"), cache_folder=str(folder / "cache"),
     )  # fmt: skip
@@ -80,11 +86,11 @@ def test_a_segmenter(method: str, tmp_path: Path) -> None:
         assert check_factorized_layers_by_outputs(spec, tmp_path, torch.randn(2, 1, 8, 10))
 
 
-@pytest.mark.parametrize(("method", "keep"), [("alds_output", 0.6), ("rene", 0.7)])
-def test_a_transformer(method: str, keep: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("method", "keep", "values"), [("alds_output", 0.6, {}), ("rene", 0.7, {"steps": 10})])
+def test_a_transformer(method: str, keep: float, values: dict[str, Any], tmp_path: Path) -> None:
     data = {"name": "tests.generated:images", "shape": [3, 16, 16]}
     train = {"epochs": 6, "batch_size": 16, "lr": 0.002, "optimizer": "adamw"}
-    spec, metrics = run(tmp_path, {"name": "tests.generated:tiny_vit"}, data, train, method, keep)
+    spec, metrics = run(tmp_path, {"name": "tests.generated:tiny_vit"}, data, train, method, keep, **values)
 
     assert metrics["cr_p"] >= 100 * (1 - keep) and metrics["accuracy"] > 60
     chains = check_factorized_layers_by_outputs(spec, tmp_path, torch.randn(5, 3, 16, 16))
