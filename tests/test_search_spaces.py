@@ -22,7 +22,7 @@ RUNS: dict[str, tuple[str, dict[str, str]]] = {
     "cifar10_densenet22": ("alds", {}),
     "cifar10_resnet20": ("alds_output", {}),
     "cifar10_vgg16": ("tucker", {}),
-    "cifar10_wrn16_8": ("tucker", {"data.shape": "[3, 8, 8]"}),
+    "cifar10_wrn16_8": ("pfp", {"data.shape": "[3, 8, 8]"}),
     "digits": ("alds", {}),
     "digits_tucker": ("tucker", {}),
     "imagenet_alexnet": ("svd", {"model.name": "tests.generated:narrow_alexnet"}),
