@@ -25,6 +25,7 @@ from lrsearch.methods.base import AppliesRecipes, Compressed, Loader, Progress, 
 from lrsearch.methods.one_shot.apply import apply
 from lrsearch.persistence import RECIPE, save_compressed
 from lrsearch.recipe import Recipe
+from lrsearch.shared_tensors import SharedTensors
 from lrsearch.training import recalibrate_batch_norm
 
 CALIBRATION_BATCH = 128
@@ -204,6 +205,7 @@ def make_task(
     seed: int = 0,
     checkpoint: Path | None = None,
     latency: LatencyTable | None = None,
+    shared: SharedTensors | None = None,
 ) -> Task:
     """The task of a network and its data, on the network's device."""
     parameter = next(model.parameters(), None)
@@ -214,6 +216,7 @@ def make_task(
         architecture=architecture,
         checkpoint=checkpoint,
         latency=latency or LatencyTable(),
+        shared=shared or SharedTensors(),
     )
     if isinstance(data, Splits):
         task = replace(

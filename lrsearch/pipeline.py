@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lrsearch.compression import compress_steps, make_task
@@ -18,25 +17,26 @@ from lrsearch.data import Splits
 from lrsearch.data.seeds import derived_seed
 from lrsearch.errors import LrsearchError, TrialFailedError
 from lrsearch.factorize import compare_layers, copy_with, materialize
-from lrsearch.files import only_process, read_json, replacing, write_json
+from lrsearch.files import read_json, write_json
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.latency import LatencyTable
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Progress, Retrains, Task
-from lrsearch.object_storage import discard, fetch
+from lrsearch.object_storage import discard
 from lrsearch.persistence import load_compression, read_weights, save_compressed, save_compression, save_weights
 from lrsearch.record import LAYERS, Report
+from lrsearch.shared_tensors import SharedTensors
 from lrsearch.training import Epoch, Retraining, RetrainingConfig, read_history, train
 from lrsearch.training.data_parallel import place
 from lrsearch.training.distillation import distil_layers, distil_logits
 from lrsearch.trial_spec import TrialSpec
-from lrsearch.version import __version__
 
 CHECKPOINT = "checkpoint.pt"
 COMPRESSING = "compressing.pt"
 ROUNDS = "rounds"
 ROUND = "round.json"
 PROJECTED = "projected.safetensors"
+SHARED = "shared"
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,7 @@ class Pipeline:
             seed=spec.seed,
             checkpoint=checkpoint,
             latency=LatencyTable(spec.workplace.deployment, self.gate, Path(spec.cache_folder)),
+            shared=self._shared(),
         )
         statistics = self._statistics(dense, task)
         steps = compress_steps(dense, spec.method, spec.hyperparameters, task, statistics, self.gate)
@@ -180,12 +181,21 @@ class Pipeline:
         return replace(epoch, epoch=before + epoch.epoch, epochs=rounds * each).row()
 
     def _statistics(self, dense: nn.Module, task: Task) -> dict[str, Tensor]:
-        """What the method's trials share; later rounds start from a network of their own and share nothing."""
+        """What the method's trials share."""
         method = load_method(self.spec.method)
-        if (self.number or self.config.rounds) == 1:
-            return _shared_statistics(self.spec, dense, task, self.gate)
-        with self.gate.work():
-            return method.statistics(dense, task)
+
+        def compute() -> dict[str, Tensor]:
+            with self.gate.work():
+                return method.statistics(dense, task)
+
+        shared = task.shared.get(f"statistics-{self.spec.method}", compute)
+        return {name: tensor.to(task.device) for name, tensor in shared.items()}
+
+    def _shared(self) -> SharedTensors:
+        """What trials share of the network; later rounds start from one of their own and share nothing."""
+        if (self.number or self.config.rounds) > 1:
+            return SharedTensors()
+        return _shared_tensors(Path(self.spec.dense_folder) / SHARED)
 
 
 def _reports(steps: Generator[Progress, None, Compressed]) -> Generator[Report, None, Compressed]:
@@ -198,27 +208,10 @@ def _reports(steps: Generator[Progress, None, Compressed]) -> Generator[Report, 
         yield Report("compress", progress.done, progress.total)
 
 
-def _shared_statistics(spec: TrialSpec, dense: nn.Module, task: Task, gate: DeviceGate) -> dict[str, Tensor]:
-    """What the method's trials share, computed by the first of them on shared storage and read by the others.
-
-    Another version of lrsearch may share something else: it computes its own.
-    """
-    path = Path(spec.cache_folder) / f"{Path(spec.dense_folder).name}-{spec.method}-{__version__}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with only_process(path.with_suffix(".lock")):
-        fetch(path)
-        if not path.exists():
-            with gate.work():
-                statistics = load_method(spec.method).statistics(dense, task)
-            with replacing(path) as temporary:
-                save_file({key: value.contiguous().cpu() for key, value in statistics.items()}, temporary)
-    return _kept_statistics(path, spec.workplace.device)
-
-
 @lru_cache(maxsize=1)
-def _kept_statistics(path: Path, device: str) -> dict[str, Tensor]:
-    """The statistics of one method, memory-mapped, kept between the trials of one worker."""
-    return load_file(path, device=device)
+def _shared_tensors(folder: Path) -> SharedTensors:
+    """What trials share, kept open between those of one worker."""
+    return SharedTensors(folder)
 
 
 def _decomposed(compressed: Compressed, dense: nn.Module) -> list[str]:

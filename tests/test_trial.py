@@ -58,14 +58,15 @@ def plan(dense_folder, tmp_path_factory):
         retrain=TrainingConfig(epochs=3, lr=0.02).model_dump(mode="json"),
         seed=7,
         workplace=HERE,
-        dense_folder=str(dense_folder),
+        dense_folder=str(shutil.copytree(dense_folder, tmp_path_factory.mktemp("plan") / "network")),
         cache_folder=str(tmp_path_factory.mktemp("cache")),
     )
 
 
 @pytest.fixture
-def spec(plan, tmp_path):
-    return replace(plan, cache_folder=str(tmp_path / "cache"))
+def spec(plan, dense_folder, tmp_path):
+    dense = shutil.copytree(dense_folder, tmp_path / "network")
+    return replace(plan, dense_folder=str(dense), cache_folder=str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -345,13 +346,19 @@ def test_statistics_are_computed_once_for_all_trials(spec, tmp_path, monkeypatch
     list(run_trial(replace(spec, hyperparameters={"budget": {"params": 0.3}}), tmp_path / "second"))
 
 
-def test_statistics_of_another_version_are_not_taken_for_this_one(spec, tmp_path, monkeypatch):
-    list(run_trial(spec, tmp_path / "first"))
-    monkeypatch.setattr("lrsearch.pipeline.__version__", "999.0")
+def test_what_other_trials_found_changes_no_bit_of_a_trial(spec, dense_folder, tmp_path):
+    fresh = replace(spec, dense_folder=str(shutil.copytree(dense_folder, tmp_path / "fresh")))
+    later = {"retrain": RetrainingConfig(epochs=1, rounds=2).model_dump(mode="json")}
+    for method in ("alds_plus", "svd"):
+        for number, budget in enumerate((0.3, 0.7)):
+            found = {"method": method, "hyperparameters": {"budget": {"params": budget}}}
+            list(run_trial(replace(spec, **found), tmp_path / method / str(number)))
+    assert list((Path(spec.dense_folder) / "shared").glob("svd-*.safetensors"))
 
-    list(run_trial(replace(spec, hyperparameters={"budget": {"params": 0.3}}), tmp_path / "second"))
+    for name, one in {"shared": spec, "fresh": fresh}.items():
+        list(run_trial(replace(one, **later), tmp_path / name / "t"))
 
-    assert len(list((tmp_path / "cache").glob("*-alds-*.safetensors"))) == 2
+    assert_same_weights(tmp_path / "shared" / "t", tmp_path / "fresh" / "t")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from lrsearch.factorize.layers import Layer
-from lrsearch.factorize.materialize import materialize
+from lrsearch.factorize.materialize import multiplied_out
 from lrsearch.recipe import Factorization
 
 
@@ -46,8 +46,9 @@ def _size(module: nn.Module) -> int:
 
 def _error(layer: Layer, replacement: nn.Module) -> float | None:
     try:
-        weight = getattr(materialize(replacement, layer), "weight")  # noqa: B009 - a Conv2d or Linear as `layer` is
+        weight, _ = multiplied_out(replacement, layer)
     except (TypeError, ValueError):
         return None
-    norm = torch.linalg.vector_norm(layer.weight.detach())
-    return float(torch.linalg.vector_norm(weight.detach() - layer.weight.detach()) / norm.clamp_min(1e-12))
+    dense = layer.weight.detach()
+    moved, norm = torch.linalg.vector_norm(weight.detach() - dense), torch.linalg.vector_norm(dense)
+    return float(moved / norm.clamp_min(1e-12))

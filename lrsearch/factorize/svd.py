@@ -102,27 +102,48 @@ def _blocks(gram: Tensor, parts: int) -> Tensor:
     return gram.view(-1, parts, side, parts, side).diagonal(dim1=1, dim2=3).movedim(-1, 1)
 
 
-def svd_weights(weight: Tensor, groups: int, scheme: int, subspaces: int, rank: int) -> tuple[Tensor, Tensor]:
-    """The weights of the two stages that approximate ``weight`` best, slice by slice, in Frobenius and 2-norm.
+def svd_factors(weight: Tensor, groups: int, scheme: int, subspaces: int) -> tuple[Tensor, Tensor]:
+    """The singular vectors of every folded slice, those of the largest singular values first.
 
     The singular values are split evenly, square root to either side (Hajimolahoseini et al. 2024, eq. 3), so
     that both stages train at the same pace.
 
     Returns:
-        (first, second) of the shapes that ``stages`` gives, in the weight's dtype, and 4-dimensional even for a
-        Linear layer.
+        (left, right) of shapes (groups, subspaces, r, rows) and (groups, subspaces, r, columns), at least in single
+        precision. Their first vectors approximate a slice best, in Frobenius and 2-norm.
     """
     exact = weight.detach().to(torch.promote_types(weight.dtype, torch.float32))
     left, values, right = torch.linalg.svd(fold(exact, groups, scheme, subspaces), full_matrices=False)
-    root = values[..., :rank].sqrt()
-    left, right = left[..., :rank] * root[..., None, :], right[..., :rank, :] * root[..., :, None]
+    root = values.sqrt()[..., None]
+    return left.mT * root, right * root
 
+
+def svd_weights(weight: Tensor, groups: int, scheme: int, subspaces: int, rank: int) -> tuple[Tensor, Tensor]:
+    """The weights of the two stages that approximate ``weight`` best, slice by slice; see ``stage_weights``."""
+    left, right = svd_factors(weight, groups, scheme, subspaces)
+    return stage_weights(weight, left[..., :rank, :], right[..., :rank, :], scheme)
+
+
+def stage_weights(weight: Tensor, left: Tensor, right: Tensor, scheme: int) -> tuple[Tensor, Tensor]:
+    """The weights of the two stages that singular vectors make up.
+
+    Args:
+        weight: of the dense layer; its shape and dtype count.
+        left: as ``svd_factors`` gives them, as many vectors as the rank.
+        right: likewise.
+        scheme: as for ``fold``.
+
+    Returns:
+        (first, second) of the shapes that ``stages`` gives, in the weight's dtype, and 4-dimensional even for a
+        Linear layer.
+    """
+    groups, subspaces, rank = right.shape[:3]
     height, width = weight.shape[2:] if weight.dim() == 4 else (1, 1)
     owns = first_owns(scheme)
     first_kernel = (height if owns[0] else 1, width if owns[1] else 1)
     second_kernel = (height // first_kernel[0], width // first_kernel[1])
     out_per_group = weight.shape[0] // groups
     first = right.reshape(groups * subspaces * rank, weight.shape[1] // subspaces, *first_kernel)
-    second = left.reshape(groups, subspaces, out_per_group, *second_kernel, rank).permute(0, 2, 1, 5, 3, 4)
+    second = left.mT.reshape(groups, subspaces, out_per_group, *second_kernel, rank).permute(0, 2, 1, 5, 3, 4)
     second = second.reshape(weight.shape[0], subspaces * rank, *second_kernel)
     return first.to(weight.dtype), second.to(weight.dtype)

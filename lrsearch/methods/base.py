@@ -15,6 +15,7 @@ from lrsearch.data import Splits
 from lrsearch.distributions import Choice, Distribution, Uniform
 from lrsearch.measure.latency import LatencyTable
 from lrsearch.recipe import Recipe
+from lrsearch.shared_tensors import SharedTensors
 from lrsearch.training import Retraining
 
 Loader = Iterable[tuple[Tensor, Tensor]]
@@ -88,6 +89,8 @@ class Task:
     """Goes into the recipe."""
     latency: LatencyTable = field(default_factory=LatencyTable)
     """What layers take on ``device``, measured as the network is deployed; the trials of a sweep share it."""
+    shared: SharedTensors = field(default_factory=SharedTensors)
+    """What else the trials of a sweep share of this network."""
 
 
 class Progress(NamedTuple):

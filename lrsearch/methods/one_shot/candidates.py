@@ -47,27 +47,30 @@ class LayerTable:
     def __init__(self, name: str, shape: LayerShape, families: Sequence[Family], caps: Caps) -> None:
         measured = np.concatenate([[sizes(layer_cost(shape, DENSE))], *(family.sizes for family in families)])
         costs: npt.NDArray[np.int64] = (measured * (1, 2))[:, caps.sizes].astype(np.int64)
-        self._members = [(family, place) for family in families for place in range(len(family.errors))]
         self.candidates = Candidates(
             np.concatenate([[0.0], *(family.errors for family in families)]),
             costs,
             np.concatenate([[0], *(np.full(len(family.errors), family.subspaces) for family in families)]),
         )
+        self._families = families
+        self._starts = np.cumsum([1, *(len(family.errors) for family in families)])
+        self._rows = np.arange(len(self.candidates.errors))
         if caps.timed is not None:
-            self._restrict(name, families, caps)
+            self._restrict(name, caps)
 
     def factorization(self, index: int) -> Factorization:
         """The factorization behind a candidate; a dense one says why."""
         if index == 0:
-            return Factorization(kind="dense", reason=CHOSEN if self._members else NOT_SMALLER)
-        family, place = self._members[index - 1]
-        return family.member(place)
+            return Factorization(kind="dense", reason=CHOSEN if len(self._rows) > 1 else NOT_SMALLER)
+        row = self._rows[index]
+        family = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._families[family].member(int(row - self._starts[family]))
 
-    def _restrict(self, name: str, families: Sequence[Family], caps: Caps) -> None:
+    def _restrict(self, name: str, caps: Caps) -> None:
         """Leave a few members of each family, those that are faster than the dense layer, time their last cost."""
         dense = caps.latencies(name, [DENSE])[0]
         rows, times = [0], [dense]
-        for start, family in zip(np.cumsum([1, *(len(each.errors) for each in families)]), families, strict=False):
+        for start, family in zip(self._starts, self._families, strict=False):
             places = spread_ranks(len(family.errors))
             taken = isotonic(np.array(caps.latencies(name, [family.member(place) for place in places]), dtype=float))
             faster = [
@@ -75,7 +78,7 @@ class LayerTable:
             ]
             rows += [row for row, _ in faster]
             times += [time for _, time in faster]
-        self._members = [self._members[row - 1] for row in rows[1:]]
+        self._rows = np.array(rows)
         whole = self.candidates
         costs = np.column_stack([whole.costs[rows], times])
         self.candidates = Candidates(whole.errors[rows], costs, whole.groups[rows])

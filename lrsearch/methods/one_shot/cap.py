@@ -112,10 +112,11 @@ class Caps:
         Raises:
             LrsearchError: it exceeds the budget, because layers cost otherwise than their shapes say.
         """
-        cost = count_cost(model, task.example_input)
+        flops_count = any(cap.resource == "flops" for cap in self.caps)
+        cost = count_cost(model, task.example_input if flops_count else None)
         for cap in self.caps:
-            counted = {"params": cost.params, "flops": cost.flops, "latency": 0}[cap.resource]
-            if counted is None or counted > cap.allowed:
+            counted = {"params": cost.params, "flops": cost.flops or 0, "latency": 0}[cap.resource]
+            if counted > cap.allowed:
                 raise LrsearchError(
                     f"the compressed network has {counted} {cap.resource}, more than the budget of "
                     f"{cap.allowed}: its layers are used in a way that cannot be predicted from their shapes"
