@@ -29,18 +29,19 @@ def progress_bar() -> Iterator[Callable[[str], Watch]]:
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+    left = TextColumn("{task.fields[left]}")
+    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(), left)
     screen = console(stderr=True)
     hidden = not screen.is_terminal
-    with Bar(*columns, TextColumn("left"), console=screen, transient=True, disable=hidden, auto_refresh=False) as bar:
-        task = bar.add_task("loading", total=None)
+    with Bar(*columns, console=screen, transient=True, disable=hidden, auto_refresh=False) as bar:
+        task = bar.add_task("loading", total=None, left="")
         bar.refresh()
         drawn = -_PACE
 
         def stage(label: str) -> Watch:
             def watch(progress: Progress) -> None:
                 nonlocal drawn
-                bar.update(task, description=label, completed=progress.done, total=progress.total)
+                bar.update(task, description=label, completed=progress.done, total=progress.total, left="left")
                 if time.monotonic() - drawn >= _PACE:
                     bar.refresh()
                     drawn = time.monotonic()

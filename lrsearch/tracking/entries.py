@@ -19,10 +19,10 @@ STATUS = {"running": "RUNNING", "complete": "FINISHED", "pruned": "FINISHED", "f
 """State of a trial -> status of its run; a pruned trial did all that was asked of it."""
 
 _QUESTION = """\
-**Which low-rank networks trade {objectives} best?** {page} shows every trial beside the dense network.
+**Which low-rank networks trade {objectives} best?**
 """
 _ANSWER = """
-| so far | trial | accuracy | CR-P | CR-F | speed-up |
+| {page} | trial | accuracy | CR-P | CR-F | speed-up |
 |---|---|---|---|---|---|
 {rows}
 """
@@ -40,7 +40,8 @@ measure. {trials} trials in all{constraints}. Its `trial.html` shows its trainin
 """
 _READING = """
 **How to read this sweep**
-- Artifacts: `front/front.csv` is the front as a table, `front/pareto.png` a picture for slides.
+- Artifacts: `front/pareto.html` shows every trial beside the dense network, `front/front.csv` is the front as a \
+table, `front/pareto.png` a picture for slides.
 - The front as runs: filter with `tags."lrsearch.pareto" = 'true'` and sort by `accuracy`.
 - Fewer FLOPs but not faster: `tags."lrsearch.slower_than_dense" = 'true'`.
 - `hypervolume` and `front_size` over the number of finished trials say whether more trials still help.
@@ -58,12 +59,12 @@ def describe(
         for name, bound in (info.space.get("constraints") or {}).items()
     ]
     question = _QUESTION.format(
-        objectives=join_words([f"`{name}` ({way})" for name, way in info.objectives.items()], "and"),
-        page=_linked("`front/pareto.html`", links.parent("front/pareto.html") if links else None),
+        objectives=join_words([f"`{name}` ({way})" for name, way in info.objectives.items()], "and")
     )
+    page = _linked("the front so far", links.parent("front/pareto.html") if links else None)
     found = answers(info.objectives, records)
     rows = "\n".join(_answer(asked, record, links) for asked, record in found.items())
-    answer = _ANSWER.format(rows=rows) if rows else ""
+    answer = _ANSWER.format(page=page, rows=rows) if rows else ""
     trials = _TRIALS.format(
         model=named(info.space.get("model")),
         data=named(info.space.get("data")),
