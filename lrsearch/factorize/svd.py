@@ -6,7 +6,7 @@ section 2.1 and supplement A.3, A.6.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -69,29 +69,30 @@ def singular_values(weight: Tensor, groups: int, scheme: int, subspaces: Iterabl
         finest = over_rows[-1]
         nested = [k for k in over_rows if finest % k == 0]
         over_rows = [k for k in over_rows if finest % k]
-        sums = {k: matrices.new_zeros(groups, rows, rows, dtype=torch.float64) for k in nested}
-        for done, gram in enumerate(_grams(matrices, finest), start=1):
+        sums = {k: matrices.new_zeros(groups, rows, rows, dtype=torch.float64) for k in nested if k < finest}
+        for done, part in enumerate(matrices.chunk(finest, dim=-1), start=1):
+            gram = _gram(part)
+            squares[finest].append(torch.linalg.eigvalsh(gram)[:, None])
             for k, total in sums.items():
                 total.add_(gram)
                 if done % (finest // k) == 0:
                     squares[k].append(torch.linalg.eigvalsh(total)[:, None])
                     total.zero_()
+            del gram  # else it is held while the next is made
     while over_columns:
         coarsest = over_columns[0]
         nested = [k for k in over_columns if k % coarsest == 0]
         over_columns = [k for k in over_columns if k % coarsest]
-        for gram in _grams(matrices, coarsest):
+        for part in matrices.chunk(coarsest, dim=-1):
+            gram = _gram(part)
             for k in nested:
                 squares[k].append(torch.linalg.eigvalsh(_blocks(gram, k // coarsest)))
+            del gram
     return {k: torch.cat(parts, dim=1).clamp_min(0).sqrt().flip(-1) for k, parts in squares.items()}
 
 
-def _grams(matrices: Tensor, subspaces: int) -> Iterator[Tensor]:
-    """The smaller Gram matrix (groups, side, side) of each slice of (groups, rows, columns)."""
-    return map(_gram, matrices.chunk(subspaces, dim=-1))
-
-
 def _gram(matrices: Tensor) -> Tensor:
+    """The smaller Gram matrix (groups, side, side) of (groups, rows, columns)."""
     exact = matrices.to(torch.float64)
     return exact.mT @ exact if exact.shape[-2] > exact.shape[-1] else exact @ exact.mT
 
