@@ -10,7 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lrsearch.factorize.output_aware import OutputDecomposition, cholesky, fit_second, multiply_out
+from lrsearch.factorize.output_aware import (
+    OutputDecomposition,
+    all_entries,
+    cholesky,
+    fit_second,
+    multiply_out,
+    own_entries,
+)
+from lrsearch.factorize.svd import diagonal_blocks
 
 _SWEEPS = 5
 _STEPS = 5
@@ -27,55 +35,59 @@ def refine(
         weight: W, (S, C, height, width), in double precision.
         covariance: C, (D, D), likewise.
         importance: the positive definite H, (S, S), likewise.
-        rank: of both stages.
+        rank: of each slice.
 
     Returns:
-        The first stage (rank, C, height, width) and the second (S, rank, cells of its kernel).
+        The first stage (rank k, C, height, width), zero outside the kernels' slices of channels, and the second
+        (S, rank k, cells of its kernel).
     """
-    first, second, cells = made.first[:rank], made.second(rank), made.cells
-    if len(cells) == 1:
+    first, second, cells = made.first[: rank * made.subspaces], made.second(rank), made.cells
+    if len(cells) == 1 and made.subspaces == 1:
         return first, second  # the optimum already
-    flat, kernels = weight.flatten(1), first.flatten(1)
+    flat, own = weight.flatten(1), own_entries(first.flatten(1), made.subspaces)
     for _ in range(_SWEEPS):
-        kernels = _fit_first(kernels, second, cells, flat, covariance, importance)
-        factor, explained = fit_second(kernels, cells, flat, covariance)
+        own = _fit_first(own, second, cells, flat, covariance, importance)
+        factor, explained = fit_second(all_entries(own), cells, flat, covariance, made.subspaces)
         second = torch.linalg.solve_triangular(factor.mT, explained, upper=True).mT.reshape(second.shape)
-    return kernels.reshape(first.shape), second
+    return all_entries(own).reshape(first.shape), second
 
 
 def _fit_first(
-    kernels: Tensor, second: Tensor, cells: Tensor, weight: Tensor, covariance: Tensor, importance: Tensor
+    own: Tensor, second: Tensor, cells: Tensor, weight: Tensor, covariance: Tensor, importance: Tensor
 ) -> Tensor:
     """A few steps of conjugate gradients towards the best first stage for this second stage.
 
     The normal equations sum_ij B_i^T H B_j K C_ji = sum_i B_i^T H (W C)_i, with i, j the cells, are preconditioned by
-    the Kronecker product (sum_i B_i^T H B_i) x (mean_i C_ii).
+    the Kronecker product (sum_i B_i^T H B_i) x (mean_i C_ii), for each slice of channels its own.
     """
+    subspaces = own.shape[1]
 
     def gathered(change: Tensor) -> Tensor:
         """What a change of the approximation means to the first stage."""
         weighted = importance @ change @ covariance
-        return sum(
-            (second[:, :, index].mT @ weighted[:, cell] for index, cell in enumerate(cells)), torch.zeros_like(kernels)
-        )
+        meaning = sum(second[:, :, index].mT @ weighted[:, cell] for index, cell in enumerate(cells))
+        return own_entries(torch.as_tensor(meaning), subspaces)
 
-    rows = cholesky(torch.einsum("srk,st,tqk->rq", second, importance, second))
-    columns = cholesky(torch.stack([covariance[cell][:, cell] for cell in cells]).mean(0))
+    parts = second.reshape(len(second), -1, subspaces, len(cells))
+    rows = cholesky(torch.einsum("srkc,st,tqkc->krq", parts, importance, parts))
+    inputs = torch.stack([covariance[cell][:, cell] for cell in cells]).mean(0)
+    columns = cholesky(diagonal_blocks(inputs[None], subspaces)[0])
 
     def preconditioned(residual: Tensor) -> Tensor:
-        return torch.cholesky_solve(torch.cholesky_solve(residual, rows).mT, columns).mT
+        solved = torch.cholesky_solve(residual.transpose(0, 1), rows)
+        return torch.cholesky_solve(solved.mT, columns).mT.transpose(0, 1)
 
-    residual = gathered(weight - multiply_out(kernels, second, cells))
+    residual = gathered(weight - multiply_out(all_entries(own), second, cells))
     direction = preconditioned(residual)
     descent = (residual * direction).sum()
     for _ in range(_STEPS):
-        image = gathered(multiply_out(direction, second, cells))
+        image = gathered(multiply_out(all_entries(direction), second, cells))
         curvature = (direction * image).sum()
         if not curvature > 0:  # nothing is left to fit
             break
-        kernels = kernels + descent / curvature * direction
+        own = own + descent / curvature * direction
         residual = residual - descent / curvature * image
         towards = preconditioned(residual)
         previous, descent = descent, (residual * towards).sum()
         direction = towards + descent / previous * direction
-    return kernels
+    return own

@@ -5,7 +5,8 @@ patches and H a positive weight on the output channels (the identity: every outp
 stage is the projection that is optimal when the patches along the axes of the second stage are uncorrelated (for
 scheme 0 there are none, so that it is the optimum: Zhang et al. 2015, "Accelerating Very Deep Convolutional
 Networks for Classification and Detection", eq. 5); the second stage is the least-squares fit of the dense output
-on what the first stage really puts out.
+on what the first stage really puts out. Several subspaces are slices of input channels, of which each kernel of the
+first stage sees one: fitted slice by slice, while the second stage is fitted to all slices together.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from lrsearch.errors import LrsearchError
 from lrsearch.factorize.stages import first_owns
-from lrsearch.factorize.svd import fold
+from lrsearch.factorize.svd import diagonal_blocks, fold
 
 _NEGLIGIBLE = 1e-9
 
@@ -28,7 +29,8 @@ class OutputDecomposition:
 
     Attributes:
         errors: output error of the ranks 0, 1, ...; never rises.
-        first: (r, C, height, width) kernels of the first stage, the most useful first.
+        first: (r k, C, height, width) kernels of the first stage, zero outside their own slice of channels: the most
+            useful of each of the k slices, the second most useful of each, ....
         cells: (cells of the second stage's kernel, entries of a patch that the first stage sees from there).
         factor, explained: the Cholesky factor of the covariance of what the first stage puts out at all cells, kernel
             by kernel, and its covariance with the dense output in that factor's terms.
@@ -39,16 +41,25 @@ class OutputDecomposition:
     cells: Tensor
     factor: Tensor
     explained: Tensor
+    subspaces: int = 1
 
     def second(self, rank: int) -> Tensor:
-        """The best second stage for the first ``rank`` kernels: (S, rank, cells of its kernel)."""
-        size = rank * len(self.cells)
+        """The best second stage for the first ``rank`` kernels of each slice: (S, rank k, cells of its kernel)."""
+        kernels = rank * self.subspaces
+        size = kernels * len(self.cells)
         solution = torch.linalg.solve_triangular(self.factor[:size, :size].mT, self.explained[:size], upper=True)
-        reshaped: Tensor = solution.mT.reshape(solution.shape[1], rank, -1)
+        reshaped: Tensor = solution.mT.reshape(solution.shape[1], kernels, -1)
         return reshaped
 
 
-def decompose(weight: Tensor, covariance: Tensor, importance: Tensor, scheme: int) -> OutputDecomposition:
+def decompose(
+    weight: Tensor,
+    covariance: Tensor,
+    importance: Tensor,
+    scheme: int,
+    subspaces: int = 1,
+    ranks: int | None = None,
+) -> OutputDecomposition:
     """Decompose one group of a layer for its outputs.
 
     The rows of the first stage are ordered by use and a Cholesky factor of their outputs' covariance is nested,
@@ -59,27 +70,36 @@ def decompose(weight: Tensor, covariance: Tensor, importance: Tensor, scheme: in
         covariance: C, (D, D) with D = C height width in that order.
         importance: the positive definite H, (S, S).
         scheme: which kernel axes the first stage owns, see ``fold``.
+        subspaces: number k of slices of consecutive input channels; divides C.
+        ranks: how many are of interest; all by default.
     """
     weight, covariance, importance = (part.to(torch.float64) for part in (weight, covariance, importance))
     root = _root(importance)
     flat = weight.flatten(1)
     cells = _cells(weight.shape, scheme)
-    first = _first_stage((root @ flat).reshape(weight.shape), covariance, scheme, cells)
-    factor, explained = fit_second(first.flatten(1), cells, flat, covariance)
-    kept = (explained @ root).square().sum(1).reshape(len(first), -1).sum(1).cumsum(0)
+    blocks = diagonal_blocks(covariance[None], subspaces)[0]
+    parts = zip((root @ flat).reshape(weight.shape).chunk(subspaces, dim=1), blocks, strict=True)
+    own = torch.stack([_first_stage(*part, scheme)[:ranks] for part in parts], 1)
+    first = all_entries(own.flatten(2)).reshape(-1, weight.shape[1], *own.shape[3:])
+    factor, explained = fit_second(first.flatten(1), cells, flat, covariance, subspaces)
+    kept = (explained @ root).square().sum(1).reshape(len(first) // subspaces, -1).sum(1).cumsum(0)
     total = ((root @ flat @ covariance) * (root @ flat)).sum()
     errors = torch.cat([total[None], total - kept]).clamp_min(0)
-    return OutputDecomposition(errors, first, cells, factor, explained)
+    return OutputDecomposition(errors, first, cells, factor, explained, subspaces)
 
 
-def fit_second(kernels: Tensor, cells: Tensor, weight: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """The least-squares fit of the dense output on what the first stage's ``kernels`` (rank, entries) put out.
+def fit_second(
+    kernels: Tensor, cells: Tensor, weight: Tensor, covariance: Tensor, subspaces: int
+) -> tuple[Tensor, Tensor]:
+    """The least-squares fit of the dense output on what the first stage's ``kernels`` (rank k, entries) put out.
 
     Returns:
         ``factor`` and ``explained`` as in ``OutputDecomposition``.
     """
-    outputs = torch.stack([kernels @ covariance[cell] for cell in cells], 1).flatten(0, 1)
-    factor = cholesky(torch.stack([outputs[:, cell] @ kernels.mT for cell in cells], 2).flatten(1))
+    own, seen = own_entries(kernels, subspaces), cells.reshape(len(cells), subspaces, -1)
+    outputs = torch.stack([torch.einsum("rke,ked->rkd", own, covariance[cell]) for cell in seen], 2).flatten(0, 2)
+    gram = torch.stack([torch.einsum("nke,rke->nrk", outputs[:, cell], own) for cell in seen], 3).flatten(1)
+    factor = cholesky(gram)
     return factor, torch.linalg.solve_triangular(factor, outputs @ weight.mT, upper=False)
 
 
@@ -92,12 +112,12 @@ def multiply_out(kernels: Tensor, second: Tensor, cells: Tensor) -> Tensor:
 
 
 def cholesky(gram: Tensor) -> Tensor:
-    """Of a matrix that may be singular: with as little added to its diagonal as it takes."""
-    level = gram.diagonal().mean() + torch.finfo(gram.dtype).tiny
-    identity = torch.eye(len(gram), dtype=gram.dtype)
+    """Of matrices (..., n, n) that may be singular: with as little added to its diagonal as it takes."""
+    level = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] + torch.finfo(gram.dtype).tiny
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype)
     for jitter in (1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0):
         factor, failed = torch.linalg.cholesky_ex(gram + jitter * level * identity)
-        if not failed:
+        if not failed.any():
             exact: Tensor = factor
             return exact
     raise LrsearchError("the covariance of a layer's inputs is not finite, expected finite calibration inputs")
@@ -109,12 +129,37 @@ def _root(matrix: Tensor) -> Tensor:
     return root
 
 
-def _first_stage(weight: Tensor, covariance: Tensor, scheme: int, cells: Tensor) -> Tensor:
+def own_entries(kernels: Tensor, subspaces: int) -> Tensor:
+    """Kernels (r k, entries), zero outside their slices, without these zeros: (r, k, entries / k)."""
+    return kernels.reshape(-1, subspaces, subspaces, kernels.shape[1] // subspaces).diagonal(dim1=1, dim2=2).mT
+
+
+def all_entries(own: Tensor) -> Tensor:
+    """The inverse of ``own_entries``."""
+    return torch.diag_embed(own.mT, dim1=1, dim2=2).flatten(0, 1).flatten(1)
+
+
+def grouped(first: Tensor, second: Tensor, subspaces: int) -> tuple[Tensor, Tensor]:
+    """The stages as a convolution of k groups and the next have them.
+
+    Args:
+        first: (r k, C, height, width), zero outside the kernels' slices, as of ``OutputDecomposition``.
+        second: (S, r k, cells).
+        subspaces: k.
+
+    Returns:
+        Kernels (k r, C / k, height, width) slice by slice, and (S, k r, cells) to go with them.
+    """
+    kernels = own_entries(first.flatten(1), subspaces).transpose(0, 1).reshape(len(first), -1, *first.shape[2:])
+    return kernels, second.reshape(len(second), -1, subspaces, second.shape[2]).transpose(1, 2).flatten(1, 2)
+
+
+def _first_stage(weight: Tensor, covariance: Tensor, scheme: int) -> Tensor:
     """Leading right factors of the folded weight in the space whitened by the covariance of its columns.
 
     With M = U S V^T R^-1 for R^2 the covariance, U^T M are the rows; from whichever Gram matrix is smaller.
     """
-    matrix = fold(weight, 1, scheme, 1)[0, 0]
+    matrix, cells = fold(weight, 1, scheme, 1)[0, 0], _cells(weight.shape, scheme)
     columns = torch.stack([covariance[cell][:, cell] for cell in cells]).mean(0)
     if matrix.shape[0] <= matrix.shape[1]:
         energies, left = torch.linalg.eigh(matrix @ columns @ matrix.mT)

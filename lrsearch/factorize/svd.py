@@ -86,7 +86,7 @@ def singular_values(weight: Tensor, groups: int, scheme: int, subspaces: Iterabl
         for part in matrices.chunk(coarsest, dim=-1):
             gram = _gram(part)
             for k in nested:
-                squares[k].append(torch.linalg.eigvalsh(_blocks(gram, k // coarsest)))
+                squares[k].append(torch.linalg.eigvalsh(diagonal_blocks(gram, k // coarsest)))
             del gram
     return {k: torch.cat(parts, dim=1).clamp_min(0).sqrt().flip(-1) for k, parts in squares.items()}
 
@@ -97,10 +97,10 @@ def _gram(matrices: Tensor) -> Tensor:
     return exact.mT @ exact if exact.shape[-2] > exact.shape[-1] else exact @ exact.mT
 
 
-def _blocks(gram: Tensor, parts: int) -> Tensor:
+def diagonal_blocks(gram: Tensor, parts: int) -> Tensor:
     """The diagonal blocks of (groups, side, side): (groups, parts, side / parts, side / parts)."""
     side = gram.shape[-1] // parts
-    return gram.view(-1, parts, side, parts, side).diagonal(dim1=1, dim2=3).movedim(-1, 1)
+    return gram.reshape(-1, parts, side, parts, side).diagonal(dim1=1, dim2=3).movedim(-1, 1)
 
 
 def svd_factors(weight: Tensor, groups: int, scheme: int, subspaces: int) -> tuple[Tensor, Tensor]:

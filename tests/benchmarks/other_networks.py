@@ -27,7 +27,7 @@ from lrsearch.methods.one_shot.output_aware import OutputAware
 from lrsearch.models import build_model
 from lrsearch.training import TrainingConfig, recalibrate_batch_norm, train
 
-REMOVED = (25, 50, 70)
+REMOVED = (25, 40, 50, 60, 70)
 CPU = torch.device("cpu")
 
 Measure = Callable[[nn.Module], str]

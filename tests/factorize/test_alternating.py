@@ -16,27 +16,30 @@ def error(change: Tensor, covariance: Tensor, importance: Tensor) -> float:
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10_000), scheme=st.integers(0, 3), rank=st.integers(1, 4))
-def test_the_output_error_never_rises(seed: int, scheme: int, rank: int) -> None:
+@given(seed=st.integers(0, 10_000), scheme=st.integers(0, 3), rank=st.integers(1, 4), subspaces=st.sampled_from([1, 3]))
+def test_the_output_error_never_rises(seed: int, scheme: int, rank: int, subspaces: int) -> None:
     weight, inputs = problem(seed)
     covariance, importance = inputs @ inputs.mT, positive(5, seed)
-    made = decompose(weight, covariance, importance, scheme)
-    rank = min(rank, len(made.first))
+    made = decompose(weight, covariance, importance, scheme, subspaces)
+    rank = min(rank, len(made.errors) - 1)
     first, second = refine(made, weight, covariance, importance, rank)
-    assert first.shape == made.first[:rank].shape
+    assert first.shape == made.first[: rank * subspaces].shape
+    assert torch.equal(first != 0, made.first[: rank * subspaces] != 0)
     assert second.shape == made.second(rank).shape
     refined = multiply_out(first.flatten(1), second, made.cells)
     after = error(weight.flatten(1) - refined, covariance, importance)
     assert after <= float(made.errors[rank]) + 1e-9 * float(made.errors[0])
 
 
-@pytest.mark.parametrize("scheme", [1, 2, 3])
-def test_it_ends_where_neither_stage_can_do_better_alone(scheme: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("scheme", "subspaces"), [(1, 1), (2, 1), (3, 1), (0, 3)])
+def test_it_ends_where_neither_stage_can_do_better_alone(
+    scheme: int, subspaces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Regress the root of H W on everything that one stage can add to it, the other being fixed."""
     monkeypatch.setattr("lrsearch.factorize.alternating._SWEEPS", 2000)
     weight, inputs = problem(5)
     covariance, importance = inputs @ inputs.mT, positive(5, 5)
-    made = decompose(weight, covariance, importance, scheme)
+    made = decompose(weight, covariance, importance, scheme, subspaces)
     first, second = refine(made, weight, covariance, importance, 2)
     kernels, root = first.flatten(1), torch.linalg.cholesky(importance).mT
     reached = error(weight.flatten(1) - multiply_out(kernels, second, made.cells), covariance, importance)
@@ -44,6 +47,7 @@ def test_it_ends_where_neither_stage_can_do_better_alone(scheme: int, monkeypatc
 
     def best(parameters: Tensor, of_first: bool) -> float:
         units = torch.eye(parameters.numel(), dtype=torch.float64).reshape(-1, *parameters.shape)
+        units = units[parameters.flatten() != 0]
         moved = [
             multiply_out(unit, second, made.cells) if of_first else multiply_out(kernels, unit, made.cells)
             for unit in units

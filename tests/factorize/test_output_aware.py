@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from lrsearch.factorize.output_aware import OutputDecomposition, decompose, multiply_out
+from lrsearch.factorize.output_aware import OutputDecomposition, decompose, grouped, multiply_out
 
 SHAPE = (5, 3, 2, 3)
 SIDE = 18
@@ -27,7 +27,7 @@ def positive(side: int, seed: int) -> Tensor:
 
 
 def approximation(made: OutputDecomposition, rank: int) -> Tensor:
-    return multiply_out(made.first[:rank].flatten(1), made.second(rank), made.cells)
+    return multiply_out(made.first[: rank * made.subspaces].flatten(1), made.second(rank), made.cells)
 
 
 def optimum(weight: Tensor, inputs: Tensor, rank: int) -> Tensor:
@@ -60,18 +60,32 @@ def test_important_outputs_are_kept_as_if_they_were_scaled(seed: int, rank: int)
     torch.testing.assert_close(approximation(made, rank), best, rtol=1e-5, atol=1e-5)
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), rank=st.integers(1, 5))
+def test_slices_that_say_nothing_of_each_other_are_each_approximated_best(seed: int, rank: int) -> None:
+    weight, inputs = problem(seed)
+    apart = torch.block_diag(*inputs.chunk(3))
+    made = decompose(weight, apart @ apart.mT, torch.eye(5), 0, subspaces=3)
+    pairs = zip(weight.flatten(1).chunk(3, dim=1), inputs.chunk(3), strict=True)
+    best = torch.cat([optimum(part, given, rank) for part, given in pairs], 1)
+    torch.testing.assert_close(approximation(made, rank), best, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("scheme", range(4))
-@pytest.mark.parametrize("seed", range(4))
-def test_errors_are_those_of_the_real_outputs_and_never_rise(scheme: int, seed: int) -> None:
+@pytest.mark.parametrize("subspaces", [1, 3])
+@pytest.mark.parametrize("seed", range(2))
+def test_errors_are_those_of_the_real_outputs_and_never_rise(scheme: int, subspaces: int, seed: int) -> None:
     weight, inputs = problem(seed)
     importance = positive(5, seed)
-    made = decompose(weight, inputs @ inputs.mT, importance, scheme)
+    made = decompose(weight, inputs @ inputs.mT, importance, scheme, subspaces)
     for rank in range(len(made.errors)):
         change = (weight.flatten(1) - approximation(made, rank)) @ inputs if rank else weight.flatten(1) @ inputs
         expected = torch.trace(change.mT @ importance @ change)
         torch.testing.assert_close(made.errors[rank], expected, rtol=1e-6, atol=1e-7 * float(made.errors[0]))
     assert bool((made.errors.diff() <= 1e-9 * made.errors[0]).all())
     assert made.errors[-1] <= 1e-7 * made.errors[0]
+    fewer = decompose(weight, inputs @ inputs.mT, importance, scheme, subspaces, ranks=1)
+    torch.testing.assert_close(fewer.errors, made.errors[:2])
 
 
 @pytest.mark.parametrize("scheme", range(4))
@@ -89,15 +103,18 @@ def test_no_second_stage_does_better(scheme: int) -> None:
 @pytest.mark.parametrize(
     ("scheme", "first", "second"), [(0, (2, 3), (1, 1)), (1, (1, 3), (2, 1)), (2, (2, 1), (1, 3)), (3, (1, 1), (2, 3))]
 )
-def test_two_convolutions_make_the_approximation(scheme: int, first: tuple[int, int], second: tuple[int, int]) -> None:
+@pytest.mark.parametrize("subspaces", [1, 3])
+def test_two_convolutions_make_the_approximation(
+    scheme: int, first: tuple[int, int], second: tuple[int, int], subspaces: int
+) -> None:
     weight, inputs = problem(3)
-    made = decompose(weight, inputs @ inputs.mT, positive(5, 3), scheme)
+    made = decompose(weight, inputs @ inputs.mT, positive(5, 3), scheme, subspaces)
     images = torch.randn(2, 3, 7, 8, dtype=torch.float64)
-    for rank in (1, 3):
-        assert made.first[:rank].shape == (rank, 3, *first)
-        chained = functional.conv2d(
-            functional.conv2d(images, made.first[:rank]), made.second(rank).reshape(5, rank, *second)
-        )
+    for rank in (1, len(made.errors) - 1):
+        kernels, seconds = grouped(made.first[: rank * subspaces], made.second(rank), subspaces)
+        assert kernels.shape == (rank * subspaces, 3 // subspaces, *first)
+        between = functional.conv2d(images, kernels, groups=subspaces)
+        chained = functional.conv2d(between, seconds.reshape(5, rank * subspaces, *second))
         whole = functional.conv2d(images, approximation(made, rank).reshape(SHAPE))
         torch.testing.assert_close(chained, whole, rtol=1e-8, atol=1e-8)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lrsearch.allocate import Candidates
 from lrsearch.factorize import LayerShape, factorize_layer, find_layers, layer_cost
 from lrsearch.factorize.alternating import refine
-from lrsearch.factorize.output_aware import OutputDecomposition, decompose, multiply_out
+from lrsearch.factorize.output_aware import OutputDecomposition, decompose, grouped, multiply_out
 from lrsearch.methods import base
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.methods.one_shot.activations import Observer, observe
@@ -31,7 +31,7 @@ _RIDGE = 1e-4
 
 
 class OutputAware:
-    """SVD of every layer in one subspace, ranks and foldings chosen by what happens to the outputs.
+    """SVD of every layer; ranks, foldings and subspaces chosen by what happens to the outputs.
 
     Without calibration data inputs are taken to be white and outputs equally important; the error is then that of
     the weight.
@@ -40,6 +40,8 @@ class OutputAware:
     name: ClassVar[str]
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = BudgetHyperparameters
     schemes: ClassVar[Sequence[int]] = (0, 1, 2, 3)
+    max_subspaces: ClassVar[int] = 1
+    """The most slices of input channels to choose from."""
     observer: ClassVar[type[Observer]]
     """What tells the weight C on the input patches and, unless all count alike, H on the output channels."""
 
@@ -51,8 +53,8 @@ class OutputAware:
         """What ``observe`` tells of the layers on the calibration inputs, and what each decomposition loses.
 
         Returns:
-            The tensors of ``observe``, none without calibration data; ``<layer>/errors/<scheme>`` -> the output error
-            of the ranks 0, 1, ....
+            The tensors of ``observe``, none without calibration data; ``<layer>/errors/<scheme>/<k>`` -> the output
+            error of the ranks 0, 1, ... that make the layer smaller.
 
         Raises:
             LrsearchError: a layer's weight is not finite, or the calibration data is empty.
@@ -64,9 +66,10 @@ class OutputAware:
             found = observe(model, layers, task.calibration, task.device, IMAGES, self.observer)
         for name, shape in layers.items():
             view = _View(weights[name], shape, name, found)
-            for scheme in self._useful(shape):
-                errors = [group.errors for group in view.groups(scheme)]
-                found[f"{name}/errors/{scheme}"] = torch.stack(errors).sum(0)
+            for scheme, subspaces in self._useful(shape):
+                ranks = len(_ranks(shape, scheme, subspaces))
+                errors = [group.errors for group in view.groups(scheme, subspaces, ranks)]
+                found[f"{name}/errors/{scheme}/{subspaces}"] = torch.stack(errors).sum(0)
         return found
 
     def compress(
@@ -94,18 +97,23 @@ class OutputAware:
         factorize = _factorize(model, statistics)
         return (yield from apply(model, task, self.name, recipe.layers, {}, factorize=factorize))
 
-    def _useful(self, shape: LayerShape) -> list[int]:
-        return [scheme for scheme in foldings(shape, self.schemes) if useful_subspaces(shape, scheme)]
+    def _useful(self, shape: LayerShape) -> list[tuple[int, int]]:
+        """Schemes and numbers of subspaces."""
+        return [
+            (scheme, subspaces)
+            for scheme in foldings(shape, self.schemes)
+            for subspaces in useful_subspaces(shape, scheme)
+            if subspaces <= self.max_subspaces
+        ]
 
     def _families(self, name: str, shape: LayerShape, statistics: Mapping[str, Tensor]) -> list[Family]:
-        dense = layer_cost(shape, DENSE)
         families = []
-        for scheme in self._useful(shape):
-            first = layer_cost(shape, svd(scheme, 1, 1))
-            lost = statistics[f"{name}/errors/{scheme}"].numpy()
-            ranks = smaller_ranks(first, dense)[: len(lost) - 1]
+        for scheme, subspaces in self._useful(shape):
+            lost = statistics[f"{name}/errors/{scheme}/{subspaces}"].numpy()
+            ranks = _ranks(shape, scheme, subspaces)[: len(lost) - 1]
             errors = self.error(lost)[1 : len(ranks) + 1]
-            families.append(Family(1, errors, np.outer(ranks, sizes(first)), _member(scheme)))
+            costs = np.outer(ranks, sizes(layer_cost(shape, svd(scheme, subspaces, 1))))
+            families.append(Family(subspaces, errors, costs, _member(scheme, subspaces)))
         return families
 
 
@@ -139,18 +147,18 @@ class _View:
         self._mean = statistics.get(f"{name}/mean")
         self._importance = [part.double() for part in statistics.get(f"{name}/outputs", equal)]
 
-    def groups(self, scheme: int) -> list[OutputDecomposition]:
-        return [decompose(*parts, scheme) for parts in zip(self._weight, self._inputs, self._importance, strict=True)]
+    def groups(self, scheme: int, subspaces: int, ranks: int) -> list[OutputDecomposition]:
+        known = zip(self._weight, self._inputs, self._importance, strict=True)
+        return [decompose(*parts, scheme, subspaces, ranks) for parts in known]
 
     def factorized(self, layer: nn.Module, factorization: Factorization) -> nn.Module:
         """The stages' weights, split evenly between both, and the bias that keeps the mean output."""
-        rank = factorization.ranks[0]
-        groups = self.groups(factorization.scheme)
+        rank, subspaces = factorization.ranks[0], factorization.groups
+        groups = self.groups(factorization.scheme, subspaces, rank)
         known = zip(groups, self._weight, self._inputs, self._importance, strict=True)
         firsts, seconds = zip(*(_balanced(*refine(*each, rank)) for each in known), strict=True)
         owned = firsts[0].shape[2:]
         kernel = self.shape.kernel[0] // owned[0], self.shape.kernel[1] // owned[1]
-        weights = torch.cat(firsts), torch.cat(seconds).reshape(-1, rank, *kernel)
         bias = None
         if layer.bias is not None and self._mean is not None:
             stages = zip(firsts, seconds, groups, strict=True)
@@ -158,6 +166,10 @@ class _View:
             change = (self._weight.flatten(2) - kept) @ self._mean[:, :, None].double()
             old = layer.get_parameter("bias").detach()
             bias = old + change.flatten().to(old)
+        firsts, seconds = zip(
+            *(grouped(*stages, subspaces) for stages in zip(firsts, seconds, strict=True)), strict=True
+        )
+        weights = torch.cat(firsts), torch.cat(seconds).reshape(-1, rank * subspaces, *kernel)
         return factorize_layer(layer, factorization, weights=weights, bias=bias)
 
 
@@ -179,5 +191,10 @@ def _ridged(covariance: Tensor) -> Tensor:
     return covariance + ridge * level * identity if level > 0 else identity
 
 
-def _member(scheme: int) -> Callable[[int], Factorization]:
-    return lambda index: svd(scheme, 1, index + 1)
+def _ranks(shape: LayerShape, scheme: int, subspaces: int) -> npt.NDArray[np.int64]:
+    """Those that make the layer smaller."""
+    return smaller_ranks(layer_cost(shape, svd(scheme, subspaces, 1)), layer_cost(shape, DENSE))
+
+
+def _member(scheme: int, subspaces: int) -> Callable[[int], Factorization]:
+    return lambda index: svd(scheme, subspaces, index + 1)
