@@ -19,7 +19,8 @@ DIRECTIONS: dict[str, Literal["max", "min"]] = {
     "seconds": "min",
 }
 """The metrics of a trial and which way is better; accuracies and reductions are in percent."""
-
+TRAINED = ("accuracy", "accuracy_drop")
+"""The metrics that retraining changes."""
 
 TESTED = "test.json"
 """Where a trial's folder keeps what the test split says of it."""

@@ -30,7 +30,7 @@ from lrsearch.object_storage import discard, fetch
 from lrsearch.outcome import pruned_result, read_result, write_result
 from lrsearch.persistence import HISTORY, RECIPE, WEIGHTS, rebuild
 from lrsearch.pipeline import CHECKPOINT, ROUNDS, Pipeline
-from lrsearch.record import LAYERS, TESTED, Report
+from lrsearch.record import LAYERS, TESTED, TRAINED, Report
 from lrsearch.trial_spec import TrialSpec, provenance
 
 MEASURED = "measured.json"
@@ -149,7 +149,7 @@ def _measured(
 
 def _infeasible(spec: TrialSpec, metrics: dict[str, float]) -> str | None:
     """Which bound a network breaks that no training can mend, as a sentence."""
-    fixed = {name: bound for name, bound in spec.constraints.items() if name not in ("accuracy", "accuracy_drop")}
+    fixed = {name: bound for name, bound in spec.constraints.items() if name not in TRAINED}
     return broken_bound(metrics, fixed)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lrsearch.ranks import Ranks
 
 if TYPE_CHECKING:
     from lrsearch.search_config import RungsConfig  # imports PyTorch, which reading results does not need
+
+FAILED = 2
+"""How many trials must have ended infeasible before others are stopped for standing no better at a rung."""
 
 
 @dataclass(frozen=True)
@@ -20,22 +25,46 @@ class Verdict:
         goes_on: whether the trial is worth more epochs.
         better: how many of the trials that reached the rung before had a better rank.
         reached: how many reached it by then, this one included.
+        hopeless: whether all that is known of its accuracy there speaks against its ever being feasible.
     """
 
     goes_on: bool
     better: int
     reached: int
+    hopeless: bool = False
 
     def __str__(self) -> str:
+        if self.hopeless:
+            return f"{FAILED} trials as accurate there ended infeasible, and none as inaccurate ended feasible"
         return f"{self.better} of the {self.reached} trials there rank better"
+
+
+@dataclass
+class _Fates:
+    """What became of the trials that trained to their end, by their accuracy at a rung."""
+
+    infeasible: list[float] = field(default_factory=list)
+    least_feasible: float = math.inf
+
+    def add(self, accuracy: float, feasible: bool) -> None:
+        if feasible:
+            self.least_feasible = min(self.least_feasible, accuracy)
+        else:
+            self.infeasible = heapq.nlargest(FAILED, [*self.infeasible, accuracy])
+
+    def hopeless(self, accuracy: float) -> bool:
+        failed = len(self.infeasible) == FAILED and self.infeasible[-1] >= accuracy
+        return failed and accuracy < self.least_feasible
 
 
 class Rungs:
     """Successive halving for many objectives, one trial at a time (as ASHA, Li et al. 2020, with ranks for losses).
 
     Only accuracy has a fidelity, so a trial is compared with those that trained as long and will train as long. It
-    goes on if its non-domination rank is 0, or if fewer than one in ``factor`` have a better rank. A verdict depends
-    on nothing but the trials that reached the rung before: remembered in the study, they are all the state there is.
+    goes on if its non-domination rank is 0, or if fewer than one in ``factor`` have a better rank. Trials that will end
+    infeasible come after all that will not (as in Deb et al. 2002), whatever their rank: they are told by their
+    accuracy, from which others went the same way. A verdict depends on nothing but the trials that reached the rung
+    before and how those ended: remembered in the study, they are all the state there is.
     """
 
     def __init__(self, config: RungsConfig | None, objectives: Mapping[str, str]) -> None:
@@ -43,16 +72,26 @@ class Rungs:
         self._config = config
         self._objectives = objectives
         self._ranks: dict[tuple[int, int], Ranks] = {}
+        self._fates: dict[tuple[int, int], _Fates] = {}
+        self._accuracies: dict[int, dict[tuple[int, int], float]] = {}
 
     def epochs(self, total: int) -> Sequence[int]:
         """The rungs of a training of ``total`` epochs."""
         return self._config.epochs(total) if self._config else ()
 
-    def judge(self, total: int, rung: int, metrics: Mapping[str, float]) -> Verdict:
-        """Take a trial into a rung, with its metrics there."""
+    def judge(self, number: int, total: int, rung: int, metrics: Mapping[str, float]) -> Verdict:
+        """Take a trial into a rung, with its objectives and its accuracy there."""
         assert self._config is not None  # noqa: S101 - without a configuration there is no rung to judge at
+        accuracy = self._accuracies.setdefault(number, {})[total, rung] = metrics["accuracy"]
         ranks = self._ranks.setdefault((total, rung), Ranks(len(self._objectives)))
         signs = {"max": 1.0, "min": -1.0}
         rank = ranks.add([signs[way] * metrics[name] for name, way in self._objectives.items()])
         better, reached = ranks.above(rank), len(ranks)
-        return Verdict(better * self._config.factor < reached, better, reached)
+        fates = self._fates.get((total, rung))
+        hopeless = fates is not None and fates.hopeless(accuracy)
+        return Verdict(better * self._config.factor < reached and not hopeless, better, reached, hopeless)
+
+    def ended(self, number: int, feasible: bool) -> None:
+        """Remember how a trial ended that trained to its end, with those that stood as it did at its rungs."""
+        for place, accuracy in self._accuracies.pop(number, {}).items():
+            self._fates.setdefault(place, _Fates()).add(accuracy, feasible)

@@ -10,12 +10,12 @@ from typing import Any
 
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
-from lrsearch.front import Front
+from lrsearch.front import Front, is_feasible
 from lrsearch.object_storage import discard, fetch
 from lrsearch.observer import SweepObserver
 from lrsearch.outcome import failed_result, pruned_result, read_result, write_result
 from lrsearch.pipeline import CHECKPOINT
-from lrsearch.record import CONFIRMED, IMPORTANCE, DenseRecord, Report, TrialRecord
+from lrsearch.record import CONFIRMED, IMPORTANCE, TRAINED, DenseRecord, Report, TrialRecord
 from lrsearch.space import MEASURE, Space
 from lrsearch.sweep.rungs import Rungs, Verdict
 from lrsearch.sweep.store import SweepStore
@@ -184,9 +184,11 @@ class SweepSession:
         """Finish what ended while no driver was looking; return what has to be continued."""
         unfinished = {asked.number: _Running(asked) for asked in self._study.unfinished()}
         for record in self._study.rung_records():
-            self._rungs.judge(record.epochs, record.rung, record.metrics)
+            self._rungs.judge(record.number, record.epochs, record.rung, record.metrics)
             if record.number in unfinished:
                 unfinished[record.number].verdicts[record.rung] = record.verdict
+        for finished in self._study.finished():
+            self._remember_fate(finished)
         orphans = []
         for number, running in unfinished.items():
             running.epochs = self._history(number)
@@ -228,8 +230,8 @@ class SweepSession:
         """What a rung says of a trial, remembered in the study before anything follows from it."""
         asked = running.asked
         known = self._metrics_at(rung, running)
-        metrics = {name: known[name] for name in self.space.objectives}
-        verdict = running.verdicts[rung] = self._rungs.judge(asked.epochs, rung, metrics)
+        metrics = {name: known[name] for name in (*self.space.objectives, "accuracy")}
+        verdict = running.verdicts[rung] = self._rungs.judge(asked.number, asked.epochs, rung, metrics)
         self._study.remember_rung(RungRecord(asked.number, asked.epochs, rung, metrics, verdict))
         return verdict
 
@@ -246,7 +248,15 @@ class SweepSession:
         result = read_result(self.store.trial(number))
         if result is None:
             raise LrsearchError(f"trial {number} has no result in {self.store.trial(number)}")
-        return self._study.tell(number, result)
+        record = self._study.tell(number, result)
+        self._remember_fate(record)
+        return record
+
+    def _remember_fate(self, record: TrialRecord) -> None:
+        """Let rungs learn from a trial that trained to its end."""
+        if record.state == "complete":
+            bounds = {name: bound for name, bound in self.space.constraints.items() if name in TRAINED}
+            self._rungs.ended(record.number, is_feasible(record, bounds))
 
     def _announce(self, record: TrialRecord) -> None:
         folder = self.store.trial(record.number)

@@ -30,7 +30,7 @@ def dominated(metrics, others):
 def test_nobody_undominated_stops_and_the_best_share_goes_on(trials, factor):
     rungs = Rungs(RungsConfig(first=1, factor=factor), OBJECTIVES)
     for count, metrics in enumerate(trials):
-        verdict = rungs.judge(9, 1, metrics)
+        verdict = rungs.judge(count, 9, 1, metrics)
 
         assert verdict.reached == count + 1
         if not dominated(metrics, trials[:count]):
@@ -43,11 +43,26 @@ def test_nobody_undominated_stops_and_the_best_share_goes_on(trials, factor):
 
 def test_trials_of_different_length_are_not_compared():
     rungs = Rungs(RungsConfig(first=1), OBJECTIVES)
-    for accuracy in (90, 91, 92):
-        rungs.judge(9, 1, {"accuracy": accuracy, "flops": 10})
+    for number, accuracy in enumerate((90, 91, 92)):
+        rungs.judge(number, 9, 1, {"accuracy": accuracy, "flops": 10})
 
-    assert not rungs.judge(9, 1, {"accuracy": 80, "flops": 20}).goes_on
-    assert rungs.judge(27, 1, {"accuracy": 80, "flops": 20}).goes_on
+    assert not rungs.judge(3, 9, 1, {"accuracy": 80, "flops": 20}).goes_on
+    assert rungs.judge(4, 27, 1, {"accuracy": 80, "flops": 20}).goes_on
+
+
+@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30))
+def test_stops_who_stands_where_only_infeasible_trials_came_from(trials):
+    rungs, ended = Rungs(RungsConfig(first=1), OBJECTIVES), []
+    for number, (accuracy, feasible) in enumerate(trials):
+        verdict = rungs.judge(number, 9, 1, {"accuracy": accuracy, "flops": -number})  # nobody is dominated
+
+        as_accurate_failed = sum(a >= accuracy and not made_it for a, made_it in ended)
+        as_inaccurate_made_it = any(a <= accuracy and made_it for a, made_it in ended)
+        assert verdict.goes_on == (as_accurate_failed < 2 or as_inaccurate_made_it)
+        assert verdict.hopeless != verdict.goes_on
+        if verdict.goes_on:
+            rungs.ended(number, feasible)
+            ended.append((accuracy, feasible))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +101,7 @@ def test_front_is_the_one_of_a_sweep_that_stops_nobody(tmp_path):
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_killed_drivers_decide_as_one_that_lived(tmp_path_factory, data):
-    space = grid_space(epochs=3)
+    space = grid_space(epochs=3, constraints={"accuracy_drop": 13.0})
     run(lived := open_session(space, tmp_path_factory.mktemp("lived")), trials=9)
     folder = tmp_path_factory.mktemp("killed")
     for steps in data.draw(st.lists(st.integers(0, 15), max_size=4), label="steps before each death"):
