@@ -49,6 +49,26 @@ def test_errors_of_several_fits_bend_at_the_planted_rank(scheme: int, rank: int)
     assert less - right > 3 * (right - more)
 
 
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_no_fit_of_several_is_poorer_than_one_of_fewer_components(scheme: int) -> None:
+    weight = torch.randn(10, 8, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    modes = modes_of(weight / weight.norm(), scheme)
+    errors = torch.stack([(multiply_out(fit) - modes).norm() for fit in cp_fits(modes, range(1, 16))])
+    assert (errors.diff() < 0).all()
+
+
+@pytest.mark.parametrize("seed", [3, 11])
+def test_a_planted_rank_is_still_found_coming_from_many_more_components(seed: int) -> None:
+    """Of so many components large ones cancel, and fits that keep the largest of them end with a part missing."""
+    generator = torch.Generator().manual_seed(seed)
+    factors = [torch.randn(size, 3, generator=generator, dtype=torch.float64) for size in (6, 3, 3, 9)]
+    clean = multiply_out([torch.linalg.qr(factor)[0] for factor in factors])
+    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float64)
+    noise *= 0.2 * clean.norm() / noise.norm()
+    fit = cp_fits(clean + noise, range(3, 24))[0]
+    assert (multiply_out(fit) - clean - noise).norm() < noise.norm()
+
+
 def test_the_penalty_keeps_components_from_cancelling() -> None:
     """A tensor of rank 3 and border rank 2 (De Silva and Lim 2008): two components approach it only by diverging."""
     a, b = torch.eye(2, dtype=torch.float64)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lrsearch.factorize.cp import cp_fits, modes_of, multiply_out
+from lrsearch.factorize.cp import cp_fits, inner_products, modes_of, multiply_out
 from lrsearch.factorize.layers import LayerShape
 from lrsearch.factorize.ranks import Decomposition
 from lrsearch.factorize.stages import max_tucker_ranks
@@ -119,7 +119,7 @@ class CpFits(CandidateWeights):
         """From inner products alone: of the components with the weight, and with each other."""
         total = self.factors[0].new_ones(len(self.ranks))
         for tensor, factors in zip(self._groups, self._by_group(), strict=True):
-            projected = total.new_zeros(len(total)).index_add(0, self._candidate, _inner_products(tensor, factors))
+            projected = total.new_zeros(len(total)).index_add(0, self._candidate, inner_products(tensor, factors))
             fits = zip(*(torch.split(factor, self.ranks.tolist(), dim=1) for factor in factors), strict=True)
             squares = [torch.stack([factor.mT @ factor for factor in fit]).prod(0).sum() for fit in fits]
             total = total + torch.stack(squares) - 2 * projected
@@ -165,11 +165,3 @@ def candidate_weights(
     if shape.kernel == (1, 1) or decomposition == "tt":
         return TrainSlices(weight, shape, ranks)
     return CpFits(weight, shape, ranks, 0 if decomposition == "cp" else 1)
-
-
-def _inner_products(tensor: Tensor, factors: list[Tensor]) -> Tensor:
-    """<tensor, component> of each component."""
-    remaining = torch.einsum("s...,sr->...r", tensor, factors[0])
-    for factor in factors[1:]:
-        remaining = torch.einsum("s...r,sr->...r", remaining, factor)
-    return remaining
