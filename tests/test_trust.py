@@ -14,13 +14,14 @@ import yaml
 from lrsearch import load_front
 from lrsearch.data import load_data
 from lrsearch.errors import LrsearchError
+from lrsearch.files import write_json
 from lrsearch.models import build_model
 from lrsearch.persistence import rebuild
 from lrsearch.space import load_space, parse_space
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweeps import find_network, search, status, tracking_location
 from lrsearch.training.checkpoint import Checkpoint
-from tests.sweep.simulator import make_space
+from tests.sweep.simulator import make_space, open_session, run
 
 EVIL = "evil:run"
 PLAIN = yaml.safe_load((Path(__file__).parents[1] / "search_spaces" / "digits.yaml").read_text())
@@ -108,6 +109,14 @@ def test_names_do_not_leave_their_folder(name, tmp_path):
         with pytest.raises(LrsearchError, match="sweep name is"):
             use()
     assert [path for path in tmp_path.rglob("*") if path != runs] == [runs.parent]
+
+
+@pytest.mark.parametrize("trial", ["..", "../secret", "0/../../secret", "/"])
+def test_trials_do_not_leave_their_folder(trial, tmp_path):
+    run(open_session(make_space(trials=1), tmp_path))
+    write_json(tmp_path / "sim" / "secret" / "recipe.json", {})
+    with pytest.raises(LrsearchError, match=f"has no complete trial {trial!r}, expected one of 0"):
+        find_network(f"sim:{trial}", str(tmp_path))
 
 
 class Trap:
