@@ -211,7 +211,7 @@ def test_its_tour_is_what_happens(newcomer):
 
 
 def test_its_table_names_every_method():
-    table = README[README.index("## The methods") : README.index("### A method of your own")]
+    table = README[README.index("## The methods") : README.index("### What each is good for")]
 
     assert sorted(re.findall(r"^\| `(\w+)`", table, flags=re.MULTILINE)) == method_names()
 
