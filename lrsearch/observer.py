@@ -62,7 +62,7 @@ class SweepObserver(Protocol):
         """
 
     def front_changed(self, front: Sequence[TrialRecord], hypervolume: float) -> None:
-        """The members of the front after one more trial ended, and after they were tested."""
+        """The members of the front when a trial has joined it, and after they were tested."""
 
     def sweep_stopped(self, outcome: str) -> None:
         """Last of all: ``"finished"`` or ``"interrupted"``."""

@@ -24,7 +24,8 @@ METHOD = "method"
 START_QUANTILES = (0.5, 0.2, 0.8)
 """Where in its distributions each method is tried before the sampler has learnt anything."""
 MEMORY = 400
-"""How many trials TPE looks back on; its time per trial grows with the square of their number (96 ms at 2,000)."""
+"""How many trials TPE looks back on, and how many of the best before them at most; its time per trial grows with the
+square of their number (96 ms at 2,000)."""
 
 
 class RecentTPESampler(TPESampler):
@@ -56,7 +57,8 @@ class RecentTPESampler(TPESampler):
     def _recent(self, study: optuna.Study) -> optuna.Study:
         def get_trials(*args: Any, **kwargs: Any) -> list[FrozenTrial]:
             trials = study._get_trials(*args, **kwargs)
-            return [trial for trial in trials[:-MEMORY] if trial.number in self.best] + trials[-MEMORY:]
+            best = [trial for trial in trials[:-MEMORY] if trial.number in self.best]
+            return best[-MEMORY:] + trials[-MEMORY:]
 
         recent = copy.copy(study)
         recent._get_trials = get_trials  # type: ignore[method-assign]

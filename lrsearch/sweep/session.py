@@ -27,7 +27,7 @@ from lrsearch.trial_spec import TrialSpec
 WORKER_LIVES = 3
 """How many workers a trial may lose before it counts as the trial's own fault."""
 FRONT_PACE = 1.0
-"""Least seconds between two writings of the front's file while trials run."""
+"""Least seconds between two writings of the front's file while trials run; never less than 20 times what one takes."""
 
 
 @dataclass
@@ -66,7 +66,7 @@ class SweepSession:
         self._orphans = deque(self._recover())
         self.records = study.finished()
         self._front = Front(space.objectives, space.constraints, dense)
-        self._front_written = 0.0
+        self._write_not_before = 0.0
         for record in self.records:
             self._front.add(record)
         for member in self._front.members:
@@ -139,9 +139,10 @@ class SweepSession:
         for settled in (record, *self._front.add(record)):
             self._drop_checkpoint(settled)
         self._announce(record)
-        if time.monotonic() > self._front_written + FRONT_PACE:
+        if time.monotonic() > self._write_not_before:
             self._write_front()
-        self._tell_front()
+        if record.pareto:
+            self._tell_front()
 
     def front_specs(self) -> list[TrialSpec]:
         """The specs of the front's members."""
@@ -167,13 +168,15 @@ class SweepSession:
         self._tell_front()
 
     def _write_front(self) -> None:
+        began = time.monotonic()
         front = {
             "dense": asdict(self._dense),
             "trials": [record.to_json() for record in sorted(self._front.members, key=lambda record: record.number)],
             "hypervolume": self._front.hypervolume,
         }
         write_json(self.store.front / "front.json", front)
-        self._front_written = time.monotonic()
+        ended = time.monotonic()
+        self._write_not_before = ended + max(FRONT_PACE, 20 * (ended - began))
 
     def _tell_front(self) -> None:
         self._study.look_back_on({record.number for record in self._front.members})

@@ -78,6 +78,7 @@ class SweepStudy:
         mend_journal(store)
         self._space = space
         self._handed_out: set[int] = set()
+        self._asking = False
         storage, name = open_storage(store)
         directions = [
             StudyDirection.MAXIMIZE if d == "max" else StudyDirection.MINIMIZE for d in space.objectives.values()
@@ -91,11 +92,17 @@ class SweepStudy:
     @patient
     def ask(self) -> Asked:
         """Start a new trial, or hand out the one that was started just when the database went away."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        started = next((self._trial(frozen) for frozen in running if frozen.number not in self._handed_out), None)
+        started = self._started() if self._asking else None
+        self._asking = True
         asked = self._plan(started or self._study.ask())
         self._handed_out.add(asked.number)
+        self._asking = False
         return asked
+
+    def _started(self) -> Trial | None:
+        """The trial that was started when no answer came."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return next((self._trial(frozen) for frozen in running if frozen.number not in self._handed_out), None)
 
     @patient
     def unfinished(self) -> list[Asked]:
@@ -113,14 +120,13 @@ class SweepStudy:
     @patient
     def asked(self, number: int) -> Asked:
         """What a trial was to do."""
-        return self._asked(number, self._study.get_trials(deepcopy=False)[number].user_attrs)
+        return self._asked(number, self._frozen(number).user_attrs)
 
     @patient
     def remember_rung(self, record: RungRecord) -> None:
         """Keep what a verdict was based on, and the verdict, with the trial."""
         content = {"epochs": record.epochs, "metrics": record.metrics, "verdict": asdict(record.verdict)}
-        frozen = self._study.get_trials(deepcopy=False)[record.number]
-        self._trial(frozen).set_user_attr(f"{_RUNG}{record.rung}", content)
+        self._trial(self._frozen(record.number)).set_user_attr(f"{_RUNG}{record.rung}", content)
 
     @patient
     def rung_records(self) -> list[RungRecord]:
@@ -141,7 +147,7 @@ class SweepStudy:
     @patient
     def tell(self, number: int, result: Mapping[str, Any]) -> TrialRecord:
         """Record how a trial ended, once; ``result`` is what the trial left in ``result.json``."""
-        frozen = self._study.get_trials(deepcopy=False)[number]
+        frozen = self._frozen(number)
         if frozen.state == TrialState.RUNNING:
             trial = self._trial(frozen)
             trial.set_user_attr("metrics", result["metrics"])
@@ -152,7 +158,7 @@ class SweepStudy:
                 self._study.tell(number, values, state=TrialState.COMPLETE)
             else:
                 self._study.tell(number, state=_ENDS[result["state"]])
-        return _record(self._study.get_trials(deepcopy=False)[number], self._space.search.seed)
+        return _record(self._frozen(number), self._space.search.seed)
 
     @patient
     def finished(self) -> list[TrialRecord]:
@@ -222,6 +228,11 @@ class SweepStudy:
                     user_attrs=plan,
                 )
             )
+
+    def _frozen(self, number: int) -> FrozenTrial:
+        """A trial as it is now, however many others there are."""
+        storage = self._study._storage
+        return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
 
     def _trial(self, frozen: FrozenTrial) -> Trial:
         return Trial(self._study, frozen._trial_id)

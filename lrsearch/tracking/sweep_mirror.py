@@ -88,6 +88,7 @@ class SweepMirror:
     def trial_finished(self, record: TrialRecord, epochs: Sequence[Mapping[str, float]], folder: Path) -> None:
         """A child run with all that its trial left."""
         self._records[record.number] = record
+        self._front_is_drawn = False
         child = self._child_of(record)
         for epoch in epochs:
             child.want_metrics(*entries.epoch_metrics(epoch))

@@ -1,11 +1,13 @@
 """What a trial costs the driver after hundreds and after thousands of others: seconds and memory.
 
-Run: python -m tests.benchmarks.many_trials [TRIALS] [SAMPLER]
+Run: python -m tests.benchmarks.many_trials [TRIALS] [SAMPLER] [NOISE]
 
 Trials are simulated and take no time. Sampling is measured apart. With MLflow; without Ray, whose share does not
-depend on us: see orchestration.py.
+depend on us: see orchestration.py. Accuracies scatter by NOISE points; without noise nearly every
+trial joins the front.
 """
 
+import random
 import resource
 import statistics
 import sys
@@ -18,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from lrsearch.observer import SweepInfo
 from lrsearch.sweep.study import SweepStudy
 from lrsearch.tracking import Tracker
-from tests.sweep.simulator import DENSE, make_space, open_session, simulate
+from tests.sweep.simulator import DENSE, accuracy, make_space, open_session, simulate
 
 WINDOW = 100
 
@@ -35,7 +37,13 @@ def timed(method, spent):
     return call
 
 
-def main(trials, sampler):
+def scattered(noise):
+    """Accuracies about the simulator's, the same whenever a trial is asked."""
+    return lambda spec, epoch: accuracy(spec, epoch) - abs(random.Random(spec.seed).gauss(0, noise))
+
+
+def main(trials, sampler, noise):
+    learnt = scattered(noise)
     space = make_space(trials=trials, sampler=sampler)
     asking, overheads = [], []
     SweepStudy.ask = timed(SweepStudy.ask, asking)
@@ -53,12 +61,12 @@ def main(trials, sampler):
             if spec is None:
                 break
             handed_out = time.monotonic()
-            simulate(spec, session.store.trial(spec.number))
+            simulate(spec, session.store.trial(spec.number), learnt)
             simulated = time.monotonic()
             session.trial_started(spec)
             session.trial_ended(spec.number, worker_died=False)
             overheads.append(time.monotonic() - simulated + handed_out - started - asking[-1])
-            if len(overheads) in (WINDOW, 2 * WINDOW) or len(overheads) % (trials // 5) == 0:
+            if len(overheads) in {WINDOW, 2 * WINDOW, trials // 5, trials // 2, trials - WINDOW, trials}:
                 own, ask = (1000 * statistics.median(values[-WINDOW:]) for values in (overheads, asking))
                 memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
                 front = sum(record.pareto for record in session.records)
@@ -69,4 +77,5 @@ def main(trials, sampler):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5000, sys.argv[2] if len(sys.argv) > 2 else "tpe")
+    arguments = sys.argv[1:] + ["5000", "tpe", "1"][len(sys.argv) - 1 :]
+    main(int(arguments[0]), arguments[1], float(arguments[2]))

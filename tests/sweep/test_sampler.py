@@ -51,6 +51,8 @@ def test_tpe_looks_at_recent_trials_and_the_best_of_the_others(memory, monkeypat
 
     assert recent == ([1, 5, 6, 7] if memory == 3 else list(range(8)))
     assert len(study.trials) == 8
+    tpe.best = set(range(8))
+    assert [trial.number for trial in tpe._recent(study)._get_trials(deepcopy=False)] == list(range(8))[-2 * memory :]
 
 
 def test_tpe_finds_the_front_with_a_short_memory(monkeypatch, tmp_path):

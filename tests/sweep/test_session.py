@@ -52,7 +52,7 @@ def test_sweep_ends_with_every_trial_told_once(tmp_path, sampler):
 
     assert [record.number for record in session.records] == list(range(9)) == watcher.finished
     assert all(record.state == "complete" for record in session.records)
-    assert watcher.fronts == sorted(watcher.fronts)
+    assert watcher.fronts == sorted(set(watcher.fronts)), "told of a front that has not changed"
     assert status("sim", str(tmp_path)) | {"hypervolume": 0} == {
         "name": "sim",
         "trials": 9,

@@ -16,6 +16,7 @@ import pytest
 
 from lrsearch.record import Report, TrialRecord
 from lrsearch.tracking import Tracker
+from lrsearch.tracking.sweep_mirror import SweepMirror
 
 MADE_UP = Path(made_up.__file__)
 
@@ -251,6 +252,14 @@ def test_what_is_told_is_not_kept_waiting_and_is_sent_together(storage, monkeypa
     assert spy["log_batch"] <= 4
     runs = Runs(storage)
     assert len(runs.history(runs.children[0], "retrain/loss")) == 100
+
+
+def test_pages_show_a_trial_that_did_not_join_the_front(storage):
+    mirror = SweepMirror(made_up.sweep_info(storage, 1), None)
+    mirror.dense_finished(made_up.DENSE)
+    assert mirror.next_drawing() is None
+    mirror.trial_finished(made_up.finished_trial(0), [], storage)
+    assert mirror.next_drawing() is not None
 
 
 def test_a_record_that_changes_after_it_was_told_does_not_change_what_is_shown(storage):
