@@ -157,6 +157,7 @@ def draw(path: Path, rows: list[Row], dense: float) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5))
+    axes.set_prop_cycle(color=pyplot.get_cmap("tab20").colors)
     axes.axhline(dense, color="0.5", linewidth=1, label="dense")
     for name in dict.fromkeys(row[0] for row in rows):
         points = [(row[1], row[3]) for row in rows if row[0] == name]
