@@ -55,6 +55,21 @@ def test_tpe_looks_at_recent_trials_and_the_best_of_the_others(memory, monkeypat
     assert [trial.number for trial in tpe._recent(study)._get_trials(deepcopy=False)] == list(range(8))[-2 * memory :]
 
 
+def test_tpe_keeps_away_from_where_trials_fail():
+    """Whatever is below a half cannot be built, and would be best."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler.RecentTPESampler(seed=0))
+    sizes = []
+    for _ in range(60):
+        trial = study.ask()
+        sizes.append(trial.suggest_float("size", 0, 1))
+        if sizes[-1] < 0.5:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            study.tell(trial, [1.0, sizes[-1]])
+
+    assert sum(size < 0.5 for size in sizes[-30:]) < 15
+
+
 def test_tpe_finds_the_front_with_a_short_memory(monkeypatch, tmp_path):
     """Against random search, over the same budget, on curves where alds dominates tucker."""
     monkeypatch.setattr(sampler, "MEMORY", 30)
