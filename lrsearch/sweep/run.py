@@ -93,7 +93,7 @@ def _search(session: SweepSession, time_budget: float | None) -> None:
             search_alg=searcher,
             scheduler=RungScheduler(session),
             num_samples=session.remaining,
-            reuse_actors=True,
+            reuse_actors=True,  # a new one imports PyTorch and loads network and data again before it begins
             time_budget_s=time_budget,
         ),
         run_config=tune.RunConfig(
