@@ -1,0 +1,333 @@
+"""Is the search worth its name on networks that are really trained? Ours, plain Ray Tune + OptunaSearch, random.
+
+Usage: python -m tests.benchmarks.search_trained FOLDER [--network digits|resnet20] [--trials 25] [--seeds 5]
+       python -m tests.benchmarks.search_trained FOLDER --through-ray
+
+Every search spends the same epochs of retraining. Ours decides as a sweep with one worker does: starting points,
+sampler, rungs, constraints. "Plain" is what a user writes: Ray's ``OptunaSearch`` with its default sampler over one
+flat space, every trial trained to its end; "random" is the same with Optuna's random sampler. ``only METHOD`` is ours
+with one method. Plain's searcher is called here as a ``Tuner`` calls it; ``--through-ray`` compares the points with
+those that a real one tries.
+
+Trials are those of this package (``run_trial``, throughput aside). Budgets are rounded to a quarter of an octave and
+all trials train with one seed, so that searches share trials, which are kept in FOLDER: seeds are the searches'.
+Rungs begin at the first epoch. The hypervolume is that of validation accuracy above its bound (1 at the dense
+network's) times the fraction of parameters removed.
+
+Measured on the digits, 225 epochs, five seeds, medians after a quarter, half, three quarters and all of the epochs:
+ours .856 .887 .934 .944, plain .769 .869 .876 .907, random .769 .831 .864 .899; only alds .937 in the end, alds_output
+.914, ft .859, pca .833, tucker .743, svd_energy .658. Ours reaches plain's end after .57x of the epochs (.33 .49 .57
+.69 and, once, never): starting points of all methods and trials rounded to ones known already take their share.
+"""
+
+import argparse
+import hashlib
+import itertools
+import json
+import math
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from ray import tune
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+from torch.utils.data import TensorDataset
+
+from lrsearch.data import Splits
+from lrsearch.dense import DenseSpec, load_dense_record, prepare_dense
+from lrsearch.distributions import Choice, Distribution, IntUniform
+from lrsearch.files import read_json, write_json
+from lrsearch.front import hypervolume
+from lrsearch.measure.throughput import Throughput
+from lrsearch.outcome import failed_result, failure_reason, read_result, write_result
+from lrsearch.record import DenseRecord, Report
+from lrsearch.space import Space, parse_space
+from lrsearch.sweep.cluster import connected
+from lrsearch.sweep.session import SweepSession
+from lrsearch.sweep.store import SweepStore
+from lrsearch.sweep.study import SweepStudy
+from lrsearch.trial import MEASURED, run_trial
+from lrsearch.trial_spec import TrialSpec
+from tests.benchmarks.resnet20_curve import read
+from tests.conftest import REAL_DATA
+
+STEPS_PER_OCTAVE = 4
+BUDGET = {"budget": {"params": {"loguniform": [0.03, 0.8]}}}
+TUCKER = {"alpha": {"loguniform": [1.5, 20]}, "classifier": False}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "digits": {
+        "model": {"name": "digits_resnet", "width": 8},
+        "data": {"name": "digits"},
+        "train": {"epochs": 12, "optimizer": "sgd", "lr": 0.1},
+        "retrain": {"epochs": 9},
+        "constraints": {"accuracy_drop": 10.0},
+        "methods": {
+            **dict.fromkeys(("alds", "alds_output", "pca", "svd_energy", "ft"), BUDGET),
+            "tucker": TUCKER,
+        },
+    },
+    "resnet20": {
+        "model": {"name": "resnet20", "weights": str(REAL_DATA / "resnet20_cifar10_jpeg.pt")},
+        "data": {"name": "tests.benchmarks.search_trained:cifar_jpeg"},
+        "train": {"optimizer": "sgd", "lr": 0.02, "batch_size": 32},
+        "retrain": {"epochs": 3},
+        "constraints": {"accuracy_drop": 30.0},
+        "methods": {**dict.fromkeys(("alds", "svd_energy"), BUDGET), "tucker": TUCKER},
+    },
+}
+TIMELESS = {
+    "compare_throughput": lambda *_: Throughput(1.0, 1.0, 1.0, 0.0, 1.0),
+    "_training_speed": lambda *_: {},
+}
+
+
+def cifar_jpeg(images: int = 128, validation: int = 200) -> Splits:
+    """Few training images, and validation on test images: the weights have seen all the others."""
+    train, test = read(REAL_DATA / "cifar10.tar.xz", images)
+    order = torch.randperm(len(test[0]), generator=torch.Generator().manual_seed(0))
+    chosen, others = (
+        TensorDataset(test[0][part], test[1][part]) for part in order.split([validation, 10_000 - validation])
+    )
+    return Splits("cifar10 as JPEG", TensorDataset(*train), TensorDataset(*train), chosen, others, classes=10)
+
+
+@dataclass(frozen=True)
+class Spent:
+    """A trial of a search, and the epochs that the search had spent when it ended."""
+
+    epochs: int
+    method: str
+    metrics: Mapping[str, float] | None
+    """None where it did not complete."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One network and its data, and the trials that were made of it."""
+
+    network: str
+    folder: Path
+
+    def space(self, methods: list[str], seed: int) -> Space:
+        content = NETWORKS[self.network]
+        return parse_space(
+            content
+            | {
+                "methods": {name: content["methods"][name] for name in methods},
+                "objectives": {"accuracy": "max", "cr_p": "max"},
+                "search": {"trials": 10_000, "seed": seed, "rungs": {"first": 1}},
+            }
+        )
+
+    @property
+    def methods(self) -> list[str]:
+        return list(NETWORKS[self.network]["methods"])
+
+    @property
+    def epochs(self) -> int:
+        return NETWORKS[self.network]["retrain"]["epochs"]
+
+    @cached_property
+    def dense(self) -> DenseRecord:
+        space, folder = self.space(self.methods, 0), self.folder / "dense"
+        spec = DenseSpec(space.model, space.data, space.train.model_dump(mode="json"), 0, space.workplace())
+        for _ in prepare_dense(spec, folder):
+            pass
+        return load_dense_record(folder)
+
+    def trained(self, method: str, hyperparameters: dict[str, Any]) -> dict[str, Any]:
+        """The result of a trial, with what was measured before its training; made once."""
+        rounded = _rounded(hyperparameters)
+        key = hashlib.sha256(json.dumps([method, rounded], sort_keys=True).encode()).hexdigest()[:16]
+        known = self.folder / "trials" / f"{key}.json"
+        if not known.exists():
+            assert self.dense
+            space, folder = self.space([method], 0), self.folder / f"trial-{key}"
+            folders = str(self.folder / "dense"), str(self.folder / "cache")
+            retrain = space.retraining().model_dump(mode="json")
+            spec = TrialSpec(0, method, rounded, space.model, space.data, retrain, 0, space.workplace(), *folders)
+            with patch.multiple("lrsearch.trial", **TIMELESS):
+                try:
+                    for _ in run_trial(spec, folder):
+                        pass
+                except Exception as error:  # as a worker does
+                    write_result(folder, failed_result(failure_reason(error)))
+            measured = read_json(folder / MEASURED, "")
+            known.parent.mkdir(exist_ok=True)
+            write_json(known, read_result(folder) | {"measured": measured, "method": method, "values": rounded})
+            shutil.rmtree(folder)
+        return read_json(known, "")
+
+    def ours(self, methods: list[str], seed: int, total: int) -> Iterator[Spent]:
+        """The decisions of a sweep with one worker."""
+        space, spent = self.space(methods, seed), 0
+        with tempfile.TemporaryDirectory() as storage:
+            store = SweepStore(Path(storage), "sweep")
+            store.create()
+            store.save_space(space)
+            session = SweepSession(space, store, SweepStudy(store, space), self.dense, "", [])
+            while spent < total and (spec := session.next_trial()):
+                result = self.trained(spec.method, spec.hyperparameters)
+                reports = [Report("measure", 1, 1, result["measured"])] if result["measured"] else []
+                reports += [Report("retrain", each["epoch"], self.epochs, each) for each in result["epochs"]]
+                for report in reports:
+                    spent += report.stage == "retrain"
+                    if session.stops(spec.number, report):
+                        result = {"state": "pruned"}
+                        break
+                else:
+                    store.trial(spec.number).mkdir(parents=True)
+                    write_result(store.trial(spec.number), result)
+                session.trial_ended(spec.number, worker_died=False)
+                yield Spent(spent, spec.method, result["metrics"] if result["state"] == "complete" else None)
+
+    def plain(self, sampler: type[BaseSampler], methods: list[str], seed: int, total: int) -> Iterator[Spent]:
+        """What a ``Tuner`` with Ray's own searcher does, one trial at a time."""
+        space, spent = self.space(methods, seed), 0
+        searcher = plain_searcher(space, sampler)
+        for number in itertools.count():
+            method, result = self.run_point(space, searcher.suggest(str(number)))
+            searcher.on_trial_complete(str(number), result["metrics"] or None, error=not result["metrics"])
+            spent += len(result["epochs"])
+            if spent > total:
+                return
+            yield Spent(spent, method, result["metrics"] or None)
+
+    def run_point(self, space: Space, point: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        method = point["method"]
+        return method, self.trained(method, space.draw(method, lambda name, _: point[f"{method}.{name}"]))
+
+
+def plain_searcher(space: Space, sampler: type[BaseSampler]) -> OptunaSearch:
+    metrics, modes = list(space.objectives), list(space.objectives.values())
+    return OptunaSearch(flat_space(space), metric=metrics, mode=modes, sampler=sampler(seed=space.search.seed))
+
+
+def flat_space(space: Space) -> dict[str, Any]:
+    """Method and every method's hyperparameters side by side, as Tune spells them."""
+
+    def domain(distribution: Distribution) -> Any:
+        if isinstance(distribution, Choice):
+            return tune.choice(list(distribution.values))
+        low, high = distribution.low, distribution.high
+        if isinstance(distribution, IntUniform):
+            return (tune.lograndint if distribution.log else tune.randint)(low, high + 1)
+        return (tune.loguniform if distribution.log else tune.uniform)(low, high)
+
+    own = {f"{m}.{name}": domain(choice) for m in space.methods for name, choice in space.open_choices(m).items()}
+    return {"method": tune.choice(list(space.methods)), **own}
+
+
+def through_ray(bench: Bench, trials: int, seed: int = 0) -> None:
+    """The same points by a real ``Tuner`` as by calling its searcher."""
+    space, calls = bench.space(bench.methods, seed), []
+    searcher = plain_searcher(space, TPESampler)
+    for number in range(trials):
+        calls.append(searcher.suggest(str(number)))
+        _, result = bench.run_point(space, calls[-1])
+        searcher.on_trial_complete(str(number), result["metrics"] or None, error=not result["metrics"])
+
+    network, folder = bench.network, bench.folder
+
+    def objective(config: dict[str, Any]) -> dict[str, float]:
+        from tests.benchmarks.search_trained import Bench  # by its name: workers know no __main__
+
+        again = Bench(network, folder)
+        metrics = again.run_point(again.space(again.methods, seed), config)[1]["metrics"]
+        if not metrics:
+            raise RuntimeError("the trial failed")
+        return metrics
+
+    search = ConcurrencyLimiter(plain_searcher(space, TPESampler), max_concurrent=1)
+    tuner = tune.Tuner(objective, tune_config=tune.TuneConfig(search_alg=search, num_samples=trials))
+    with connected(None):
+        tuned = [result.config for result in tuner.fit()]
+    print(f"{sum(a == b for a, b in zip(calls, tuned, strict=True))} of {trials} points are the same through Ray")
+
+
+def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+    def step(value: Any) -> Any:
+        if isinstance(value, dict):
+            return _rounded(value)
+        return (
+            round(2 ** (round(math.log2(value) * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE), 6)
+            if type(value) is float
+            else value
+        )
+
+    return {name: step(value) for name, value in values.items()}
+
+
+class Course:
+    """Hypervolume over the epochs spent."""
+
+    def __init__(self, bench: Bench, trials: Iterator[Spent], total: int) -> None:
+        bound = NETWORKS[bench.network]["constraints"]["accuracy_drop"]
+        self.total, points, self.steps, self.spent = total, [], [], {}
+        before = 0
+        for trial in trials:
+            self.spent[trial.method] = self.spent.get(trial.method, 0) + trial.epochs - before
+            before = trial.epochs
+            if trial.metrics is not None and trial.epochs <= total:
+                points.append([1 - trial.metrics["accuracy_drop"] / bound, trial.metrics["cr_p"] / 100])
+                self.steps.append((trial.epochs, hypervolume(points, [0.0, 0.0])))
+
+    def at(self, epochs: float) -> float:
+        return max((volume for spent, volume in self.steps if spent <= epochs), default=0.0)
+
+    def reached(self, volume: float) -> float:
+        """The share of all epochs that was spent until then."""
+        return next((spent for spent, reached in self.steps if reached >= volume), math.inf) / self.total
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--network", choices=NETWORKS, default="digits")
+    parser.add_argument("--trials", type=int, default=25, help="that each search could train to their end")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--through-ray", action="store_true")
+    options = parser.parse_args()
+    folder = (options.folder / options.network).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.network, folder)
+    if options.through_ray:
+        through_ray(bench, options.trials)
+        return
+    print(f"dense: {bench.dense.accuracy:.2f} % on validation, {bench.dense.params} parameters")
+    total = options.trials * bench.epochs
+    searches = {
+        "plain": lambda seed: bench.plain(TPESampler, bench.methods, seed, total),
+        "random": lambda seed: bench.plain(RandomSampler, bench.methods, seed, total),
+        "ours": lambda seed: bench.ours(bench.methods, seed, total),
+    }
+    searches |= {f"only {name}": lambda seed, name=name: bench.ours([name], seed, total) for name in bench.methods}
+    shares = (0.25, 0.5, 0.75, 1.0)
+    print(f"{total} epochs each; medians of {options.seeds} seeds of the hypervolume after a part of the epochs")
+    print(f"{'search':16}" + "".join(f"{share:9.2f}" for share in shares) + f"{'epochs to the end of plain':>30}")
+    ends = []
+    for name, search in searches.items():
+        courses = [Course(bench, search(seed), total) for seed in range(options.seeds)]
+        ends = ends or [course.at(total) for course in courses]
+        volumes = [statistics.median(course.at(share * total) for course in courses) for share in shares]
+        reached = [course.reached(end) for course, end in zip(courses, ends, strict=True)]
+        parts = [
+            "never" if math.isinf(share) else f"{share:.2f}x"
+            for share in (statistics.median(reached), *sorted(reached))
+        ]
+        text = f"{parts[0]} ({', '.join(parts[1:])})"
+        print(f"{name:16}" + "".join(f"{volume:9.4f}" for volume in volumes) + f"   {text}", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
