@@ -32,6 +32,7 @@ class Cable:
                 ["ip", "address", "add", f"{address}/24", "dev", end],
                 ["ip", "link", "set", "lo", "up"],
                 ["ip", "link", "set", end, "up"],
+                ["ip", "route", "add", "default", "dev", end],  # by which machines know their own address
                 ["tc", "qdisc", "add", "dev", end, "root", *SLOW],
             ):
                 _run(*self.inside(address), *change)
