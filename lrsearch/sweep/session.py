@@ -109,7 +109,10 @@ class SweepSession:
             observer.trial_started(spec.number, spec.method, spec.hyperparameters)
 
     def trial_reported(self, number: int, report: Report) -> None:
-        """Tell the observers how a trial is getting on."""
+        """Tell the observers how a trial is getting on, up to the rung that stops it."""
+        verdicts = self._running[number].verdicts
+        if report.stage == "retrain" and any(report.done > rung and not verdicts[rung].goes_on for rung in verdicts):
+            return  # an epoch trained where a worker died before it could report the rung
         for observer in self._observers:
             observer.trial_reported(number, report)
 
@@ -223,9 +226,9 @@ class SweepSession:
                 break
             verdict = running.verdicts.get(rung) or self._verdict(running, rung)
             if not verdict.goes_on:
-                folder = self.store.trial(asked.number)
-                metrics = self._metrics_at(rung, running)
-                write_result(folder, pruned_result(f"stopped at epoch {rung}: {verdict}", metrics, running.epochs))
+                reason, metrics = f"stopped at epoch {rung}: {verdict}", self._metrics_at(rung, running)
+                result = pruned_result(reason, metrics, running.epochs[:rung])
+                write_result(self.store.trial(asked.number), result)
                 return True
         return False
 
