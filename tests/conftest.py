@@ -17,6 +17,7 @@ from lrsearch import object_storage
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_worker_niceness", "0")
 GS_BUCKET = "bucket"
+S3_SECRET = "a-key-that-only-these-tests-know"
 REAL_DATA = Path(os.environ.get("LRSEARCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
@@ -80,7 +81,7 @@ def s3_bucket(s3_server, machines, monkeypatch):
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "lrsearch")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-key-that-only-these-tests-know")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", S3_SECRET)
     name = f"bucket-{uuid.uuid4().hex[:8]}"
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=name)
     return f"s3://{name}"

@@ -11,6 +11,14 @@ import time
 from pathlib import Path
 
 TOKEN = "a-token-that-only-these-tests-know"
+SETTINGS = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": TOKEN,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "120",  # several nodes start at once on few cores
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "10",  # after which a machine cut off from the head gives up
+    "RAY_worker_niceness": "0",
+}
 
 
 def free_port():
@@ -24,15 +32,10 @@ class Node:
 
     def __init__(self, folder, *options, before=()):
         self._log = folder / f"node-{time.monotonic_ns()}.log"
-        self._scratch = tempfile.mkdtemp(prefix="ray-")  # its own, as on another machine; sockets want a short path
+        self.scratch = tempfile.mkdtemp(prefix="ray-")  # its own, as on another machine; sockets want a short path
         command = [*before, sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
-        command += [f"--temp-dir={self._scratch}", "--object-store-memory=100000000"]
-        environment = os.environ | {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": TOKEN,
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": "120",  # several nodes start at once on few cores
-        }
+        command += [f"--temp-dir={self.scratch}", "--object-store-memory=100000000"]
+        environment = os.environ | SETTINGS
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [*command, *options], stdout=log, stderr=log, env=environment, start_new_session=True, cwd=folder
@@ -64,7 +67,7 @@ class Node:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 class Nodes:
@@ -75,7 +78,8 @@ class Nodes:
         self.address, self.dashboard = f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard_port}"
         self._folder = folder
         ports = f"--port={port}", f"--dashboard-port={dashboard_port}"
-        self._nodes = [Node(folder, "--head", *ports, "--num-cpus=0", "--include-dashboard=true").wait()]
+        self.head = Node(folder, "--head", *ports, "--num-cpus=0", "--include-dashboard=true").wait()
+        self._nodes = [self.head]
 
     def join(self, *options):
         """Start another worker node."""

@@ -10,6 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from lrsearch.sweeps import status
+from tests.sweep.leaks import command_lines_with, files_with
 from tests.sweep.ray_nodes import TOKEN, Nodes, parent_of
 from tests.sweep.test_kill import Sweep
 
@@ -27,12 +29,23 @@ def network(width):
 """
 
 
+KINDS = ("LOOM", "ABACUS")
+
+
 @pytest.fixture(scope="module")
 def nodes(tmp_path_factory):
     pytest.importorskip("aiohttp_cors", reason="Ray's dashboard, of the extra `cluster`, is not installed")
     nodes = Nodes(tmp_path_factory.mktemp("nodes"))
     yield nodes
     nodes.stop()
+
+
+@pytest.fixture(scope="module")
+def machines(nodes):
+    """Two machines, each with a device of its own kind that stands for a GPU."""
+    kinds = [json.dumps({f"accelerator_type:{kind}": 1}) for kind in KINDS]
+    machines = [nodes.join("--num-gpus=1", "--resources", kind) for kind in kinds]
+    return [machine.wait() for machine in machines]
 
 
 @pytest.fixture
@@ -57,35 +70,7 @@ def running_on(node, sweep):
     return [lock.parent for lock in locks if parent_of(lock.read_text()) == node.raylet()]
 
 
-def test_nodes_die_and_join_and_the_driver_dies_too(sweep, nodes, tmp_path):
-    members = [nodes.join().wait(), nodes.join().wait()]
-    driver = sweep.start("search", str(sweep.space), "--name", "s", "--address", nodes.address)
-    trial = sweep.wait_for_new("trials/*/checkpoint.pt", driver).parent
-    hold = tmp_path / "hold"
-    hold.touch()
-    next(node for node in members if trial in running_on(node, sweep)).kill()
-    joined = nodes.join().wait()
-    while not running_on(joined, sweep):
-        assert driver.poll() is None, driver.stdout.read()
-        time.sleep(0.1)
-    hold.unlink()
-    sweep.wait_for_new("trials/*/checkpoint.pt", driver)
-    driver.kill()
-    driver.communicate()
-    sweep.take_stock()
-
-    sweep.run_to_end("resume", "s", "--address", nodes.address)
-
-    sweep.check_end()
-
-
-def test_sweep_submitted_from_a_laptop_outlives_it_on_the_kind_of_machine_it_names(sweep, nodes, tmp_path):
-    others, abacus = (
-        nodes.join("--resources", '{"accelerator_type:LOOM": 1}'),
-        nodes.join("--resources", '{"accelerator_type:ABACUS": 1}'),
-    )
-    others.wait()
-    abacus.wait()
+def test_sweep_submitted_from_a_laptop_outlives_it_on_the_kind_of_machine_it_names(sweep, nodes, machines, tmp_path):
     shared = tmp_path / "shared"
     options = ["--storage", str(shared), "--address", nodes.dashboard]
     kind = ["--set", "resources.accelerator=ABACUS"]
@@ -96,16 +81,16 @@ def test_sweep_submitted_from_a_laptop_outlives_it_on_the_kind_of_machine_it_nam
         assert told[-1], "".join(told)
     laptop.kill()
     sweep.folder = shared / "s"
-    assert sweep.folder / "trials" / "0" in running_on(abacus, sweep)
+    assert sweep.folder / "trials" / "0" in running_on(machines[KINDS.index("ABACUS")], sweep)
 
     deadline = time.monotonic() + 120
     while not list(shared.glob("s/trials/*/test.json")):  # of the front, when all trials have ended
         assert time.monotonic() < deadline
         time.sleep(0.5)
 
-    state = json.loads(lrsearch("status", "s", "--format", "json", *options).communicate(timeout=120)[0])
+    state = status("s", str(shared))
     assert (state["finished"], state["trials"]) == (3, 3)
-    unknown = lrsearch("front", "other", *options)
+    unknown = lrsearch("status", "other", "--format", "json", *options)
     output, _ = unknown.communicate(timeout=120)
     assert unknown.returncode == 1 and "error: no sweep 'other' in " in output
 
@@ -133,3 +118,47 @@ def test_dashboard_and_its_jobs_listen_on_this_machine_alone(nodes):
     rows = [line.split() for table in tables for line in table.splitlines()[1:]]
     listening = {row[1].split(":")[0] for row in rows if row[3] == "0A" and int(row[1].split(":")[1], 16) == port}
     assert listening == {"0100007F"}
+
+
+def test_kinds_of_machines_are_not_mixed_where_speed_counts(sweep, nodes, machines):
+    objectives = ["--set", "objectives={throughput: max}", "--set", "resources.gpus=1"]
+    driver = sweep.start("search", str(sweep.space), "--name", "s", "--address", nodes.address, *objectives)
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 1
+    assert "error: Ray has machines with ABACUS and with LOOM" in output
+
+
+def test_nodes_die_and_join_and_the_driver_and_the_head_die_too(sweep, nodes, machines, tmp_path, monkeypatch):
+    """Last of all, for it leaves no cluster."""
+    driver = sweep.start("search", str(sweep.space), "--name", "s", "--address", nodes.address)
+    trial = sweep.wait_for_new("trials/*/checkpoint.pt", driver).parent
+    assert not command_lines_with(TOKEN)
+    hold = tmp_path / "hold"
+    hold.touch()
+    next(machine for machine in machines if trial in running_on(machine, sweep)).kill()
+    joined = nodes.join().wait()
+    while not running_on(joined, sweep):
+        assert driver.poll() is None, driver.stdout.read()
+        time.sleep(0.1)
+    hold.unlink()
+    sweep.wait_for_new("trials/*/checkpoint.pt", driver)
+    driver.kill()
+    driver.communicate()
+    sweep.take_stock()
+
+    monkeypatch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+    resume = ["resume", "s", "--address", nodes.address]
+    driver = sweep.start(*resume)
+    sweep.wait_for_new("trials/*/checkpoint.pt", driver)
+    assert not files_with(TOKEN, below=[tmp_path, *(node.scratch for node in (nodes.head, joined))])
+    nodes.head.kill()
+    output, _ = driver.communicate(timeout=60)
+    assert driver.returncode == 130, output
+    command = f"lrsearch {' '.join(resume[:2])} --storage {sweep.storage} {' '.join(resume[2:])}"
+    assert "Ray's head at " in output and " has not answered for 5 seconds: interrupted" in output
+    assert f"go on with: {command}\n" in output
+    sweep.take_stock()
+
+    sweep.run_to_end("resume", "s")
+
+    sweep.check_end()

@@ -65,7 +65,7 @@ class Sweep:
 
     def wait_for_new(self, pattern, driver):
         """Wait until the driver's workers have made another file of that pattern, and return it."""
-        known, deadline = set(self.folder.glob(pattern)), time.monotonic() + 120
+        known, deadline = set(self.folder.glob(pattern)), time.monotonic() + 300
         while not (new := set(self.folder.glob(pattern)) - known):
             assert driver.poll() is None, driver.stdout.read()
             assert time.monotonic() < deadline, f"{pattern} never appeared"

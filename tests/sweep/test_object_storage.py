@@ -17,6 +17,8 @@ from lrsearch.sweep.store import SweepStore, storage_folder
 from lrsearch.sweep.study import read_records
 from lrsearch.sweep.study_store import STUDY, choose_database
 from lrsearch.sweeps import all_names, load_front, search, status
+from tests.conftest import S3_SECRET
+from tests.sweep.leaks import files_with
 from tests.sweep.postgresql import PASSWORD
 from tests.sweep.simulator import grid_space, make_space, open_session, run
 from tests.sweep.test_kill import Sweep
@@ -117,7 +119,7 @@ class DistantSweep(Sweep):
     """A small real sweep in object storage."""
 
     def __init__(self, folder, uri):
-        super().__init__(folder, trials=4)
+        super().__init__(folder, trials=3)
         self.storage = uri
         self._uri = f"{uri}/s"
 
@@ -144,8 +146,9 @@ class DistantSweep(Sweep):
 
 
 @pytest.mark.slow
-def test_killed_sweep_is_resumed_elsewhere_with_its_uri_alone(bucket, machines, database, tmp_path):
-    sweep = DistantSweep(tmp_path, f"{bucket}/runs")
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_killed_sweep_is_resumed_elsewhere_with_its_uri_alone(kind, request, machines, database, tmp_path):
+    sweep = DistantSweep(tmp_path, f"{request.getfixturevalue(f'{kind}_bucket')}/runs")
     driver = sweep.start("search", str(sweep.space), "--name", "s", "--study", database)
     sweep.wait_for_new("trials/*/checkpoint.pt", driver)
     sweep.wait_for_new("trials/*/checkpoint.pt", driver)
@@ -162,3 +165,4 @@ def test_killed_sweep_is_resumed_elsewhere_with_its_uri_alone(bucket, machines, 
 
     object_storage.fetch(sweep.folder)
     sweep.check_end()
+    assert not files_with(S3_SECRET, PASSWORD, below=[tmp_path])
