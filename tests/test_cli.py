@@ -28,6 +28,7 @@ def lrsearch(*arguments, cwd):
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
         patch.chdir(cwd)
         patch.setattr(sys, "argv", ["lrsearch", *map(str, arguments)])
+        patch.setattr(sys, "path", [*sys.path])  # which a command may add its folder to
         try:
             main()
         except SystemExit as stop:

@@ -1,6 +1,8 @@
 """A sweep whose servers go away and come back: PostgreSQL under its study, and an MLflow server on PostgreSQL."""
 
+import tempfile
 import time
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -52,11 +54,17 @@ def sweep(tmp_path, server, monkeypatch):
     return ServedSweep(tmp_path, server)
 
 
+@pytest.fixture
+def rays_own(monkeypatch):
+    """Where Ray keeps its logs and sockets, which want a short path."""
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder)
+
+
 def test_sweep_outlives_outages_of_its_servers_and_tells_nobody_their_passwords(
-    sweep, server, postgresql, tmp_path, tmp_path_factory, monkeypatch
+    sweep, server, postgresql, tmp_path, rays_own
 ):
-    rays_own = tmp_path_factory.mktemp("r")
-    monkeypatch.setenv("RAY_TMPDIR", str(rays_own))
     options = ["--study", postgresql.create("optuna"), "--tracking-uri", server.uri]
     driver = sweep.start("search", str(sweep.space), "--name", "s", *options)
     sweep.wait_for_new("trials/*/checkpoint.pt", driver)
