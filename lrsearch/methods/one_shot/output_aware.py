@@ -40,8 +40,8 @@ class OutputAware:
     name: ClassVar[str]
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = BudgetHyperparameters
     schemes: ClassVar[Sequence[int]] = (0, 1, 2, 3)
-    max_subspaces: ClassVar[int] = 1
-    """The most slices of input channels to choose from."""
+    subspaces: ClassVar[Sequence[int]] = (1,)
+    """Into how many slices of input channels a layer may be cut."""
     observer: ClassVar[type[Observer]]
     """What tells the weight C on the input patches and, unless all count alike, H on the output channels."""
 
@@ -103,7 +103,7 @@ class OutputAware:
             (scheme, subspaces)
             for scheme in foldings(shape, self.schemes)
             for subspaces in useful_subspaces(shape, scheme)
-            if subspaces <= self.max_subspaces
+            if subspaces in self.subspaces
         ]
 
     def _families(self, name: str, shape: LayerShape, statistics: Mapping[str, Tensor]) -> list[Family]:
