@@ -181,15 +181,14 @@ class Pipeline:
         return replace(epoch, epoch=before + epoch.epoch, epochs=rounds * each).row()
 
     def _statistics(self, dense: nn.Module, task: Task) -> dict[str, Tensor]:
-        """What the method's trials share."""
+        """What the method's trials share, on the CPU."""
         method = load_method(self.spec.method)
 
         def compute() -> dict[str, Tensor]:
             with self.gate.work():
                 return method.statistics(dense, task)
 
-        shared = task.shared.get(f"statistics-{self.spec.method}", compute)
-        return {name: tensor.to(task.device) for name, tensor in shared.items()}
+        return task.shared.get(f"statistics-{self.spec.method}", compute)
 
     def _shared(self) -> SharedTensors:
         """What trials share of the network; later rounds start from one of their own and share nothing."""

@@ -126,7 +126,7 @@ class Method(Protocol):
         """What every trial of this dense network shares (singular values, say), as named tensors; by default nothing.
 
         Independent of hyperparameters. It is computed once per sweep, kept as safetensors and handed back to
-        ``compress``.
+        ``compress``, on the CPU whatever the device of the network.
         """
         return {}
 
