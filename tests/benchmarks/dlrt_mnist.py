@@ -1,6 +1,6 @@
 """Low-rank training of the paper's five-layer perceptron on MNIST's 10,000 test images, beside dense and plain factors.
 
-Usage: python tests/benchmarks/dlrt_mnist.py FOLDER [--taus 0.05,0.15] [--seeds 0,1,2] [--epochs 20] [--data DIR]
+Usage: python -m tests.benchmarks.dlrt_mnist FOLDER [--taus 0.05,0.15] [--seeds 0,1,2] [--epochs 20] [--data DIR]
 
 All from scratch, on 8,000 images, tested on 1,000; the same optimizer, learning rate and number of epochs for all.
 ``factors`` trains W = U V^T by plain gradient descent at the ranks low-rank training ended with, from the usual
@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import mean
 
 import torch
-from mnist10k import mnist10k
 from torch import nn
 
 from lrsearch.compression import drain
@@ -32,6 +31,7 @@ from lrsearch.methods.one_shot.candidates import svd
 from lrsearch.models import build_model
 from lrsearch.training import TrainingConfig, train
 from lrsearch.training.dlrt import LowRankTraining, Phase, low_rank
+from tests.benchmarks.mnist10k import mnist10k
 from tests.conftest import REAL_DATA
 
 CPU = torch.device("cpu")

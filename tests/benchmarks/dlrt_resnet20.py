@@ -1,24 +1,26 @@
 """Low-rank training of a trained ResNet-20 on CIFAR-10 (JPEG): accuracy and ranks over a few epochs.
 
-Usage: python tests/benchmarks/dlrt_resnet20.py FOLDER [--images 5000] [--tau 0.15] [--epochs 3] [--data DIR]
+Usage: python -m tests.benchmarks.dlrt_resnet20 FOLDER [--images 5000] [--tau 0.15] [--epochs 3] [--device cuda]
+       [--data DIR]
 
-On a CPU this is a subset of the training images, unaugmented, and few epochs: it shows that nothing collapses, not how
-far low-rank training gets. Accuracies are of 2,000 test images. Writes FOLDER/ranks.png.
+On a CPU this is a subset of the training images and few epochs: it shows that nothing collapses, not how far low-rank
+training gets. Accuracies are of 2,000 test images. Writes FOLDER/ranks.png.
 """
 
 import argparse
 from pathlib import Path
 
 import torch
-from resnet20_curve import accuracy, read
 from torch.utils.data import TensorDataset
 
 from lrsearch.data import Splits
+from lrsearch.data.images import IMAGENET, ShiftAndFlip
 from lrsearch.measure.cost import count_cost
 from lrsearch.methods import load_method, parse_hyperparameters
 from lrsearch.methods.base import Compressed, Task
 from lrsearch.models import build_model
 from lrsearch.tracking.rank_picture import write_ranks
+from tests.benchmarks.resnet20_curve import accuracy, read
 from tests.conftest import REAL_DATA
 
 
@@ -29,15 +31,17 @@ def main() -> None:
     parser.add_argument("--tau", type=float, default=0.15)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--lr", type=float, default=0.01)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--data", type=Path, default=REAL_DATA)
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    model = build_model({"name": "resnet20", "weights": str(options.data / "resnet20_cifar10_jpeg.pt")})
+    device = torch.device(options.device)
+    model = build_model({"name": "resnet20", "weights": str(options.data / "resnet20_cifar10_jpeg.pt")}).to(device)
     train, (images, labels) = read(options.data / "cifar10.tar.xz", options.images)
     chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:2000]
-    test = images[chosen], labels[chosen]
-    items = TensorDataset(*train)
-    splits = Splits("cifar10 (JPEG)", items, items, items, items, classes=10)
+    test = images[chosen].to(device), labels[chosen].to(device)
+    items, augment = TensorDataset(*train), ShiftAndFlip(4, IMAGENET.black, flip=True)
+    splits = Splits("cifar10 (JPEG)", items, items, items, items, classes=10, augment=augment).on(device)
     values = {"tau": options.tau, "lr": options.lr, "adaptive_epochs": options.epochs, "fine_tuning_epochs": 1}
     whole = count_cost(model, None).params
     print(f"dense {accuracy(model, test):.2f} %", flush=True)
@@ -53,14 +57,15 @@ def main() -> None:
 
 
 def compressed(model: torch.nn.Module, splits: Splits, values: dict[str, float]) -> Compressed:
-    task = Task(example_input=splits.example_input(), splits=splits)
+    device = next(model.parameters()).device
+    task = Task(device=device, example_input=splits.example_input().to(device), splits=splits)
     steps = load_method("dlrt").compress(model, task, parse_hyperparameters("dlrt", values), {})
     while True:
         try:
             progress = next(steps)
         except StopIteration as stop:
             return stop.value
-        if progress.done % 25 == 0:
+        if progress.done % 100 == 0:
             print(f"step {progress.done} of {progress.total}", flush=True)
 
 

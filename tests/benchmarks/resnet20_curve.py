@@ -1,6 +1,6 @@
 """Accuracy over compression of every method that needs no retraining, on a trained ResNet-20: one CSV, one picture.
 
-Usage: python tests/benchmarks/resnet20_curve.py FOLDER [--methods alds_output,alds] [--removed 25,50,70]
+Usage: python -m tests.benchmarks.resnet20_curve FOLDER [--methods alds_output,alds] [--removed 25,50,70]
        [--images 2500] [--test 10000] [--weights resnet20-12fca82f.th] [--data DIR]
 
 Writes FOLDER/resnet20_curve.csv and FOLDER/resnet20_curve.png; methods whose rows are there are not run again.

@@ -9,10 +9,8 @@ flat space, every trial trained to its end; "random" is the same with Optuna's r
 with one method. Plain's searcher is called here as a ``Tuner`` calls it; ``--through-ray`` compares the points with
 those that a real one tries.
 
-Trials are those of this package (``run_trial``, throughput aside). Budgets are rounded to a quarter of an octave and
-all trials train with one seed, so that searches share trials, which are kept in FOLDER: seeds are the searches'.
-Rungs begin at the first epoch. The hypervolume is that of validation accuracy above its bound (1 at the dense
-network's) times the fraction of parameters removed.
+Trials are those of ``trained_trials.py``, kept in FOLDER. Rungs begin at the first epoch. The hypervolume is that of
+validation accuracy above its bound (1 at the dense network's) times the fraction of parameters removed.
 
 Measured on the digits, 225 epochs, five seeds, medians after a quarter, half, three quarters and all of the epochs:
 ours .856 .887 .934 .944, plain .769 .869 .876 .907, random .769 .831 .864 .899; only alds .937 in the end, alds_output
@@ -21,83 +19,31 @@ ours .856 .887 .934 .944, plain .769 .869 .876 .907, random .769 .831 .864 .899;
 """
 
 import argparse
-import hashlib
 import itertools
-import json
 import math
-import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from ray import tune
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
-from torch.utils.data import TensorDataset
 
-from lrsearch.data import Splits
-from lrsearch.dense import DenseSpec, load_dense_record, prepare_dense
 from lrsearch.distributions import Choice, Distribution, IntUniform
-from lrsearch.files import read_json, write_json
 from lrsearch.front import hypervolume
-from lrsearch.measure.throughput import Throughput
-from lrsearch.outcome import failed_result, failure_reason, read_result, write_result
-from lrsearch.record import DenseRecord, Report
-from lrsearch.space import Space, parse_space
+from lrsearch.outcome import write_result
+from lrsearch.record import Report
+from lrsearch.space import Space
 from lrsearch.sweep.cluster import connected
 from lrsearch.sweep.session import SweepSession
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import SweepStudy
-from lrsearch.trial import MEASURED, run_trial
-from lrsearch.trial_spec import TrialSpec
-from tests.benchmarks.resnet20_curve import read
-from tests.conftest import REAL_DATA
-
-STEPS_PER_OCTAVE = 4
-BUDGET = {"budget": {"params": {"loguniform": [0.03, 0.8]}}}
-TUCKER = {"alpha": {"loguniform": [1.5, 20]}, "classifier": False}
-NETWORKS: dict[str, dict[str, Any]] = {
-    "digits": {
-        "model": {"name": "digits_resnet", "width": 8},
-        "data": {"name": "digits"},
-        "train": {"epochs": 12, "optimizer": "sgd", "lr": 0.1},
-        "retrain": {"epochs": 9},
-        "constraints": {"accuracy_drop": 10.0},
-        "methods": {
-            **dict.fromkeys(("alds", "alds_output", "pca", "svd_energy", "ft"), BUDGET),
-            "tucker": TUCKER,
-        },
-    },
-    "resnet20": {
-        "model": {"name": "resnet20", "weights": str(REAL_DATA / "resnet20_cifar10_jpeg.pt")},
-        "data": {"name": "tests.benchmarks.search_trained:cifar_jpeg"},
-        "train": {"optimizer": "sgd", "lr": 0.02, "batch_size": 32},
-        "retrain": {"epochs": 3},
-        "constraints": {"accuracy_drop": 30.0},
-        "methods": {**dict.fromkeys(("alds", "svd_energy"), BUDGET), "tucker": TUCKER},
-    },
-}
-TIMELESS = {
-    "compare_throughput": lambda *_: Throughput(1.0, 1.0, 1.0, 0.0, 1.0),
-    "_training_speed": lambda *_: {},
-}
-
-
-def cifar_jpeg(images: int = 128, validation: int = 200) -> Splits:
-    """Few training images, and validation on test images: the weights have seen all the others."""
-    train, test = read(REAL_DATA / "cifar10.tar.xz", images)
-    order = torch.randperm(len(test[0]), generator=torch.Generator().manual_seed(0))
-    chosen, others = (
-        TensorDataset(test[0][part], test[1][part]) for part in order.split([validation, 10_000 - validation])
-    )
-    return Splits("cifar10 as JPEG", TensorDataset(*train), TensorDataset(*train), chosen, others, classes=10)
+from tests.benchmarks.trained_trials import NETWORKS, Trials
 
 
 @dataclass(frozen=True)
@@ -110,62 +56,8 @@ class Spent:
     """None where it did not complete."""
 
 
-@dataclass(frozen=True)
-class Bench:
-    """One network and its data, and the trials that were made of it."""
-
-    network: str
-    folder: Path
-
-    def space(self, methods: list[str], seed: int) -> Space:
-        content = NETWORKS[self.network]
-        return parse_space(
-            content
-            | {
-                "methods": {name: content["methods"][name] for name in methods},
-                "objectives": {"accuracy": "max", "cr_p": "max"},
-                "search": {"trials": 10_000, "seed": seed, "rungs": {"first": 1}},
-            }
-        )
-
-    @property
-    def methods(self) -> list[str]:
-        return list(NETWORKS[self.network]["methods"])
-
-    @property
-    def epochs(self) -> int:
-        return NETWORKS[self.network]["retrain"]["epochs"]
-
-    @cached_property
-    def dense(self) -> DenseRecord:
-        space, folder = self.space(self.methods, 0), self.folder / "dense"
-        spec = DenseSpec(space.model, space.data, space.train.model_dump(mode="json"), 0, space.workplace())
-        for _ in prepare_dense(spec, folder):
-            pass
-        return load_dense_record(folder)
-
-    def trained(self, method: str, hyperparameters: dict[str, Any]) -> dict[str, Any]:
-        """The result of a trial, with what was measured before its training; made once."""
-        rounded = _rounded(hyperparameters)
-        key = hashlib.sha256(json.dumps([method, rounded], sort_keys=True).encode()).hexdigest()[:16]
-        known = self.folder / "trials" / f"{key}.json"
-        if not known.exists():
-            assert self.dense
-            space, folder = self.space([method], 0), self.folder / f"trial-{key}"
-            folders = str(self.folder / "dense"), str(self.folder / "cache")
-            retrain = space.retraining().model_dump(mode="json")
-            spec = TrialSpec(0, method, rounded, space.model, space.data, retrain, 0, space.workplace(), *folders)
-            with patch.multiple("lrsearch.trial", **TIMELESS):
-                try:
-                    for _ in run_trial(spec, folder):
-                        pass
-                except Exception as error:  # as a worker does
-                    write_result(folder, failed_result(failure_reason(error)))
-            measured = read_json(folder / MEASURED, "")
-            known.parent.mkdir(exist_ok=True)
-            write_json(known, read_result(folder) | {"measured": measured, "method": method, "values": rounded})
-            shutil.rmtree(folder)
-        return read_json(known, "")
+class Bench(Trials):
+    """Searches among the trials of one network."""
 
     def ours(self, methods: list[str], seed: int, total: int) -> Iterator[Spent]:
         """The decisions of a sweep with one worker."""
@@ -252,19 +144,6 @@ def through_ray(bench: Bench, trials: int, seed: int = 0) -> None:
     with connected(None):
         tuned = [result.config for result in tuner.fit()]
     print(f"{sum(a == b for a, b in zip(calls, tuned, strict=True))} of {trials} points are the same through Ray")
-
-
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
-    def step(value: Any) -> Any:
-        if isinstance(value, dict):
-            return _rounded(value)
-        return (
-            round(2 ** (round(math.log2(value) * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE), 6)
-            if type(value) is float
-            else value
-        )
-
-    return {name: step(value) for name, value in values.items()}
 
 
 class Course:
