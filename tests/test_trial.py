@@ -20,9 +20,11 @@ from lrsearch.measure.deployment import Deployment
 from lrsearch.measure.gate import DeviceGate
 from lrsearch.measure.throughput import Throughput
 from lrsearch.methods.alds import Alds
+from lrsearch.methods.base import Task
 from lrsearch.models import build_model
 from lrsearch.outcome import failure_reason, read_result
 from lrsearch.persistence import read_weights
+from lrsearch.pipeline import Pipeline
 from lrsearch.recipe import Recipe
 from lrsearch.record import LAYERS
 from lrsearch.sweep.store import storage_folder
@@ -344,6 +346,16 @@ def test_statistics_are_computed_once_for_all_trials(spec, tmp_path, monkeypatch
     monkeypatch.setattr("lrsearch.methods.alds.Alds.statistics", lambda *_: pytest.fail("computed again"))
 
     list(run_trial(replace(spec, hyperparameters={"budget": {"params": 0.3}}), tmp_path / "second"))
+
+
+def test_statistics_stay_on_the_cpu_whatever_the_networks_device(spec, dense_folder, tmp_path):
+    """A device without data stands for a GPU: methods read numbers from statistics."""
+    pipeline = Pipeline(spec, tmp_path, load_data(DATA), DeviceGate("cpu", tmp_path))
+    dense = load_dense_model(MODEL, dense_folder, CPU)
+
+    statistics = pipeline._statistics(dense, Task(device=torch.device("meta")))
+
+    assert statistics and {tensor.device for tensor in statistics.values()} == {CPU}
 
 
 def test_what_other_trials_found_changes_no_bit_of_a_trial(spec, dense_folder, tmp_path):
