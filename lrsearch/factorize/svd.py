@@ -6,13 +6,19 @@ section 2.1 and supplement A.3, A.6.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
 from lrsearch.factorize.stages import first_owns
 
+_Floats = npt.NDArray[np.floating[Any]]
 # Axes of a weight seen as (group, out, subspace, in, height, width).
 _GROUP, _OUT, _SUBSPACE, _IN, _HEIGHT, _WIDTH = range(6)
 
@@ -62,39 +68,64 @@ def singular_values(weight: Tensor, groups: int, scheme: int, subspaces: Iterabl
     matrices = fold(weight.detach(), groups, scheme, 1).squeeze(1)
     rows, columns = matrices.shape[-2:]
     numbers = sorted(subspaces)
-    squares: dict[int, list[Tensor]] = {k: [] for k in numbers}
-    over_rows = [k for k in numbers if rows <= columns // k]
-    over_columns = [k for k in numbers if rows > columns // k]
-    while over_rows:
-        finest = over_rows[-1]
-        nested = [k for k in over_rows if finest % k == 0]
-        over_rows = [k for k in over_rows if finest % k]
-        sums = {k: matrices.new_zeros(groups, rows, rows, dtype=torch.float64) for k in nested if k < finest}
+    with _blas().limit(limits=torch.get_num_threads(), user_api="blas"):
+        squares = _over_rows(matrices, [k for k in numbers if rows <= columns // k])
+        squares |= _over_columns(matrices, [k for k in numbers if rows > columns // k])
+    found = {k: torch.from_numpy(np.concatenate(parts, axis=1)) for k, parts in squares.items()}
+    return {k: values.clamp_min(0).sqrt().flip(-1) for k, values in found.items()}
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    """NumPy's own, which PyTorch's number of threads does not reach."""
+    return ThreadpoolController()
+
+
+def _over_rows(matrices: Tensor, numbers: list[int]) -> dict[int, list[_Floats]]:
+    """Eigenvalues of the Gram matrices over rows of each number of slices, from those of the finest slices."""
+    groups, rows, _ = matrices.shape
+    squares: dict[int, list[_Floats]] = {k: [] for k in numbers}
+    while numbers:
+        finest = numbers[-1]
+        nested = [k for k in numbers if finest % k == 0]
+        numbers = [k for k in numbers if finest % k]
+        sums = {k: np.zeros((groups, rows, rows)) for k in nested if k < finest}
         for done, part in enumerate(matrices.chunk(finest, dim=-1), start=1):
             gram = _gram(part)
-            squares[finest].append(torch.linalg.eigvalsh(gram)[:, None])
+            squares[finest].append(np.linalg.eigvalsh(gram)[:, None])
             for k, total in sums.items():
-                total.add_(gram)
+                np.add(total, gram, out=total)
                 if done % (finest // k) == 0:
-                    squares[k].append(torch.linalg.eigvalsh(total)[:, None])
-                    total.zero_()
+                    squares[k].append(np.linalg.eigvalsh(total)[:, None])
+                    total[:] = 0
             del gram  # else it is held while the next is made
-    while over_columns:
-        coarsest = over_columns[0]
-        nested = [k for k in over_columns if k % coarsest == 0]
-        over_columns = [k for k in over_columns if k % coarsest]
+    return squares
+
+
+def _over_columns(matrices: Tensor, numbers: list[int]) -> dict[int, list[_Floats]]:
+    """Eigenvalues of the Gram matrices over columns of each number of slices, from those of the coarsest slices."""
+    squares: dict[int, list[_Floats]] = {k: [] for k in numbers}
+    while numbers:
+        coarsest = numbers[0]
+        nested = [k for k in numbers if k % coarsest == 0]
+        numbers = [k for k in numbers if k % coarsest]
         for part in matrices.chunk(coarsest, dim=-1):
-            gram = _gram(part)
+            gram = torch.from_numpy(_gram(part))
             for k in nested:
-                squares[k].append(torch.linalg.eigvalsh(diagonal_blocks(gram, k // coarsest)))
+                squares[k].append(np.linalg.eigvalsh(diagonal_blocks(gram, k // coarsest).numpy()))
             del gram
-    return {k: torch.cat(parts, dim=1).clamp_min(0).sqrt().flip(-1) for k, parts in squares.items()}
+    return squares
 
 
-def _gram(matrices: Tensor) -> Tensor:
-    """The smaller Gram matrix (groups, side, side) of (groups, rows, columns)."""
-    exact = matrices.to(torch.float64)
-    return exact.mT @ exact if exact.shape[-2] > exact.shape[-1] else exact @ exact.mT
+def _gram(matrices: Tensor) -> _Floats:
+    """The smaller Gram matrix (groups, side, side) of (groups, rows, columns).
+
+    By NumPy, which computes half of a product with its own transpose.
+    """
+    exact = matrices.to(torch.float64).cpu().numpy()
+    turned = exact.swapaxes(-1, -2)
+    gram: _Floats = turned @ exact if exact.shape[-2] > exact.shape[-1] else exact @ turned
+    return gram
 
 
 def diagonal_blocks(gram: Tensor, parts: int) -> Tensor:

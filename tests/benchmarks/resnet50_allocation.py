@@ -3,12 +3,21 @@
 Usage: python tests/benchmarks/resnet50_allocation.py [--model resnet50] [--keep 0.5] [--repeats 3]
 
 One core, random weights, seconds of CPU so that a busy machine tells the same. Ours is all that the method does before
-it decomposes: statistics, tables and the exact solver. The other is Algorithm 1 of ALDS (NeurIPS 2021) with 15 seeds
-and the lookup table of its supplement A.4, sharing no code with the package, twice: ``plain`` decomposes slice by
-slice, with vectors, as the authors' own program does (which needs 52 s for a ResNet-50, and 1.35 to 5 s for a
-ResNet-20); ``batched`` is the leanest form of it, singular values of all slices at once. ``plain`` runs once, the
-others alternate, medians of their times are shown. Passes where ours is at least 20 times as fast as ``plain``, reaches
-as small an error as both, and holds at most 1.5 times the network and its tables.
+it decomposes: statistics, tables and the exact solver.
+
+The other is Algorithm 1 of ALDS (NeurIPS 2021) with 15 seeds as its text has it, sharing no code with the package.
+Line 4 bisects for the error that all layers can keep to; line 7 tries every k within a layer's size. Its errors come
+from the lookup table that supplement A.4 prescribes, each slice decomposed once: without the table every step of every
+seed would decompose all slices anew, which no implementation does, the authors' own included. ``plain`` is A.4 to the
+letter, an SVD of slice after slice, and the yardstick; ``batched`` is the leanest form of it, the singular values alone
+of all slices at once. (The authors' own program needs 52 s for a ResNet-50, and 1.35 to 5 s for a ResNet-20.)
+
+``plain`` runs once, the others alternate, medians of their times are shown. Passes where ours is at least 20 times as
+fast as ``plain``, reaches as small an error as both, and holds at most 1.5 times the network and its tables. On a
+ResNet-50 it is about 5.6 times as fast as ``plain`` and 3.5 times as ``batched``, at a smaller error (0.3335 against
+0.3367): a table of all k, which every budget of a sweep shares, takes the spectra of 28,000 slices, 26 Gflop of
+tridiagonalisation after 17 Gflop of Gram matrices, and that alone is more than a twentieth of ``plain`` at the peak
+rate of a core.
 """
 
 import argparse

@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from lrsearch.factorize.svd import fold, singular_values, svd_weights
@@ -27,6 +29,23 @@ def test_singular_values_of_nested_slices_keep_double_precision(shape: tuple[int
     divisors = [k for k in range(1, shape[1] + 1) if shape[1] % k == 0]
     for k, values in singular_values(weight, 1, 0, divisors).items():
         torch.testing.assert_close(values, torch.linalg.svdvals(fold(weight.double(), 1, 0, k)), rtol=1e-10, atol=1e-6)
+
+
+def test_numpy_takes_as_many_threads_as_pytorch_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, eigenvalues, allowed = [], np.linalg.eigvalsh, torch.get_num_threads()
+
+    def watched(gram: np.ndarray) -> np.ndarray:
+        seen.extend(library["num_threads"] for library in threadpool_info() if "numpy" in library["filepath"])
+        return eigenvalues(gram)
+
+    monkeypatch.setattr(np.linalg, "eigvalsh", watched)
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(2, "blas"):
+            singular_values(torch.randn(6, 8, 3, 3), 1, 0, [1, 8])
+    finally:
+        torch.set_num_threads(allowed)
+    assert set(seen) == {1}
 
 
 @pytest.mark.parametrize(("scheme", "size"), [(0, (5, 42)), (1, (15, 14)), (2, (10, 21)), (3, (30, 7))])
