@@ -12,6 +12,7 @@ integrator does not depend on the step size of K and L: [K - h G V | U] and [G V
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -26,16 +27,17 @@ AUGMENTING: tuple[Integrator, ...] = ("bug", "parallel")
 
 def augment(gradients: Gradients) -> Move:
     """``bug``: the weight stays exactly what it is, in bases of twice the rank; S sees the whole gradient."""
-    left, right, new_left, new_right = _augmented(gradients)
-    no_room = 0 in (new_left.shape[-1], new_right.shape[-1])
-    corner = _zeros(new_left, new_right) if no_room else gradients.through(new_left, new_right)
-    return _augmenting_move(gradients, left, right, corner)
+
+    def corner(left: Tensor, right: Tensor) -> Tensor:
+        no_room = 0 in (left.shape[-1], right.shape[-1])
+        return _zeros(left, right) if no_room else gradients.through(left, right)
+
+    return _augmented(gradients, corner)
 
 
 def augment_in_parallel(gradients: Gradients) -> Move:
     """``parallel``: as ``bug``, without the gradient's corner."""
-    left, right, new_left, new_right = _augmented(gradients)
-    return _augmenting_move(gradients, left, right, _zeros(new_left, new_right))
+    return _augmented(gradients, _zeros)
 
 
 def replace_bases(gradients: Gradients, step: float, clip: float | None = None) -> Move:
@@ -56,32 +58,27 @@ def replace_bases(gradients: Gradients, step: float, clip: float | None = None) 
     return Move(left, right, left.mT @ layer.U, right.mT @ layer.V, None)
 
 
-def _augmented(gradients: Gradients) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The augmented bases, and their new columns."""
+def _augmented(gradients: Gradients, corner: Callable[[Tensor, Tensor], Tensor]) -> Move:
+    """The gradient of the augmented S in blocks: all but ``corner`` of the new columns are known from K and L."""
     layer = gradients.layer
-    left, right = _basis(layer.U, gradients.left), _basis(layer.V, gradients.right)
-    return left, right, left[..., layer.rank :], right[..., layer.rank :]
+    left, below = _basis(layer.U, gradients.left)
+    right, beside = _basis(layer.V, gradients.right)
+    above = torch.cat([gradients.core, beside.mT], -1)
+    below = torch.cat([below, corner(left[..., layer.rank :], right[..., layer.rank :])], -1)
+    padding = _padding(left, layer.rank), _padding(right, layer.rank)
+    return Move(left, right, *padding, torch.cat([above, below], -2))
 
 
-def _basis(old: Tensor, gained: Tensor) -> Tensor:
-    """An orthonormal basis of both, as far as there is room; its first columns are the old ones, made orthonormal anew.
+def _basis(old: Tensor, gained: Tensor) -> tuple[Tensor, Tensor]:
+    """An orthonormal basis of both, as far as there is room, and N^T ``gained`` for its new columns N.
 
-    So rounding errors do not add up over the steps.
+    The first columns are the old ones, made orthonormal anew, so that rounding errors do not add up over the steps.
     """
-    found = torch.linalg.qr(torch.cat([old, gained], -1))
-    basis: Tensor = found.Q
-    signs = found.R.diagonal(dim1=-2, dim2=-1).sign()
-    basis[..., : old.shape[-1]] *= signs[..., None, : old.shape[-1]]
-    return basis
-
-
-def _augmenting_move(gradients: Gradients, left: Tensor, right: Tensor, corner: Tensor) -> Move:
-    """The gradient of the augmented S in blocks: all but the corner are known from K and L."""
-    rank = gradients.layer.rank
-    below = left[..., rank:].mT @ gradients.left
-    beside = gradients.right.mT @ right[..., rank:]
-    core = torch.cat([torch.cat([gradients.core, beside], -1), torch.cat([below, corner], -1)], -2)
-    return Move(left, right, _padding(left, rank), _padding(right, rank), core)
+    rank = old.shape[-1]
+    basis, factor = torch.linalg.qr(torch.cat([old.mT, gained.mT], -2).mT)
+    signs = factor.diagonal(dim1=-2, dim2=-1)[..., :rank].sign()
+    basis[..., :rank] *= signs[..., None, :]
+    return basis, factor[..., rank:, rank:]
 
 
 def _zeros(left: Tensor, right: Tensor) -> Tensor:

@@ -26,9 +26,9 @@ class LowRankLayer(nn.Module, ABC):
     of one group. Factors are float32 or better whatever the precision of the passes.
 
     Attributes:
-        U: (G, n, r), orthonormal columns.
+        U: (G, n, r), orthonormal columns, each in one piece of memory.
         S: (G, r, r).
-        V: (G, m, r), orthonormal columns.
+        V: (G, m, r), likewise.
         bias: (G n,) or None.
         tape: what records the gradients of the factors in the next backward pass; None where only S learns.
     """
@@ -39,8 +39,8 @@ class LowRankLayer(nn.Module, ABC):
     def __init__(self, layer: Layer, left: Tensor, core: Tensor, right: Tensor) -> None:
         """Take the place of ``layer``, which gives the bias and its geometry, with a weight of these factors."""
         super().__init__()
-        self.register_buffer("U", left)
-        self.register_buffer("V", right)
+        self.register_buffer("U", _by_columns(left))
+        self.register_buffer("V", _by_columns(right))
         self.S = nn.Parameter(core)
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
         self.tape: Tape | None = None
@@ -57,7 +57,7 @@ class LowRankLayer(nn.Module, ABC):
 
     def set_factors(self, left: Tensor, core: Tensor, right: Tensor) -> None:
         """Replace U, S and V; S stays the same parameter, without a gradient."""
-        self.U, self.V = left, right
+        self.U, self.V = _by_columns(left), _by_columns(right)
         self.S.data, self.S.grad = core, None
 
     def weight(self) -> Tensor:
@@ -126,7 +126,7 @@ class LowRankLinear(LowRankLayer):
 
     def project(self, x: Tensor, right: Tensor) -> Tensor:
         """X V."""
-        return x @ right[0]
+        return _to_few(x, right[0])
 
     def project_adjoint(self, z: Tensor, x: Tensor, right: Tensor) -> Tensor:
         """Z V^T."""
@@ -138,11 +138,13 @@ class LowRankLinear(LowRankLayer):
 
     def expand(self, z: Tensor, left: Tensor, bias: Tensor | None = None) -> Tensor:
         """Z U^T + b."""
+        if bias is None and left.shape[-2] < left.shape[-1]:
+            return _to_few(z, left[0].mT)
         return functional.linear(z, left[0], bias)
 
     def products(self, y: Tensor, z: Tensor) -> Tensor:
-        """Y^T Z."""
-        return (y.flatten(0, -2).mT @ z.flatten(0, -2))[None]
+        """Y^T Z, column by column, as bases are."""
+        return (z.flatten(0, -2).mT @ y.flatten(0, -2))[None].mT
 
     def bias_gradient(self, y: Tensor) -> Tensor:
         """Sum over rows."""
@@ -203,6 +205,17 @@ class LowRankConv2d(LowRankLayer):
         return right.mT.reshape(-1, *self.kernel)
 
 
+def _to_few(x: Tensor, matrix: Tensor) -> Tensor:
+    """X M as (M^T X^T)^T: of the two orders of the same product the faster one where M has few columns."""
+    rows = x.reshape(-1, x.shape[-1])
+    return (matrix.mT @ rows.mT).mT.reshape(*x.shape[:-1], matrix.shape[-1])
+
+
+def _by_columns(basis: Tensor) -> Tensor:
+    """The same matrix, each column in one piece: with few and long columns products are up to four times faster so."""
+    return basis.mT.contiguous().mT
+
+
 _POINT: dict[str, Any] = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1]}
 
 
@@ -228,7 +241,6 @@ def low_rank(layer: Layer, rank: int) -> LowRankLayer:
     weight, groups = layer.weight.detach(), layer.groups if isinstance(layer, nn.Conv2d) else 1
     exact = weight.to(torch.promote_types(weight.dtype, torch.float32))
     left, values, right = torch.linalg.svd(fold(exact, groups, 0, 1)[:, 0], full_matrices=False)
-    left, right = left[..., :rank].contiguous(), right[..., :rank, :].mT.contiguous()
-    factors = left, values[..., :rank].diag_embed(), right
+    factors = left[..., :rank], values[..., :rank].diag_embed(), right[..., :rank, :].mT
     made = LowRankLinear(layer, *factors) if isinstance(layer, nn.Linear) else LowRankConv2d(layer, *factors)
     return made.train(layer.training)

@@ -96,9 +96,8 @@ def _spectrum(values: Tensor) -> Spectrum:
 def _keep(layer: LowRankLayer, found: _Decomposition, rank: int, state: dict[str, Tensor]) -> None:
     left, right = found.left[..., :rank], found.right[..., :rank]
     core = found.values[..., :rank].diag_embed()
-    bases = layer.U @ left, layer.V @ right
     transport(state, left.mT, right.mT)
-    layer.set_factors(bases[0], core, bases[1])
+    layer.set_factors((left.mT @ layer.U.mT).mT, core, (right.mT @ layer.V.mT).mT)
     missing = rank - layer.rank
     if missing > 0:
         widen(layer, missing, state)
