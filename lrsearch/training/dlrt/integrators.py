@@ -50,11 +50,13 @@ def replace_bases(gradients: Gradients, step: float, clip: float | None = None) 
     """
     layer = gradients.layer
     core = layer.S.detach()
+    left, right = step * gradients.left, step * gradients.right
     if clip is not None:
         norm = torch.hypot(gradients.left.norm(), gradients.right.norm())
-        step *= min(1.0, clip / float(norm.clamp_min(1e-30)))
-    left = torch.linalg.qr(layer.U @ core - step * gradients.left).Q
-    right = torch.linalg.qr(layer.V @ core.mT - step * gradients.right).Q
+        within = (clip / norm).clamp(max=1)
+        left, right = within * left, within * right
+    left = torch.linalg.qr(layer.U @ core - left).Q
+    right = torch.linalg.qr(layer.V @ core.mT - right).Q
     return Move(left, right, left.mT @ layer.U, right.mT @ layer.V, None)
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lrsearch.errors import TrialFailedError
 from lrsearch.training.dlrt.layers import LowRankLayer
 from lrsearch.training.dlrt.transport import transport
 
@@ -76,15 +77,21 @@ def truncate(
         layers: by name.
         choose: the ranks.
         state: of the optimizer; that of each S follows it.
+
+    Raises:
+        TrialFailedError: the weight of a layer is not finite.
     """
-    decomposed = {name: _decompose(layer.S.detach()) for name, layer in layers.items()}
+    decomposed = {name: _decompose(name, layer.S.detach()) for name, layer in layers.items()}
     ranks = choose({name: _spectrum(found.values) for name, found in decomposed.items()})
     for name, layer in layers.items():
         _keep(layer, decomposed[name], ranks[name], state.get(layer.S, {}))
 
 
-def _decompose(core: Tensor) -> _Decomposition:
-    left, values, right = torch.linalg.svd(core, full_matrices=False)
+def _decompose(name: str, core: Tensor) -> _Decomposition:
+    try:
+        left, values, right = torch.linalg.svd(core, full_matrices=False)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise TrialFailedError(f"the weight of layer {name} is not finite") from error
     return _Decomposition(left, values, right.mT)
 
 

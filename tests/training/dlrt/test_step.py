@@ -253,3 +253,12 @@ def test_a_loss_that_is_not_finite_is_told() -> None:
     x, y = batch_of(model)
     with pytest.raises(TrialFailedError, match="loss is nan"):
         stepper(small, layers, SGD(small.parameters(), lr=0.1)).step(x * float("nan"), y, seed=0)
+
+
+def test_a_weight_that_is_not_finite_is_told() -> None:
+    """As after a gradient that is not, of a loss that is."""
+    small, layers = made_low_rank(perceptron(), 2)
+    optimizer = SGD(small.parameters(), lr=0.1)
+    Stepper(small, layers, optimizer, "bug", lambda y, _: (0 * y).abs().sqrt().sum()).step(*batch_of(perceptron()), 0)
+    with pytest.raises(TrialFailedError, match="the weight of layer 0 is not finite"):
+        truncate(layers, lambda _: dict.fromkeys(layers, 2), optimizer.state)
