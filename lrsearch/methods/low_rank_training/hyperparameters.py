@@ -64,8 +64,7 @@ class DlrtHyperparameters(base.Hyperparameters):
     clip: Annotated[float, Field(gt=0)] | None = None
     """Largest norm of a step's gradient."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Of forward and backward passes; decompositions are in float32 or better. ``float16`` may underflow: no loss
-    scaling is done."""
+    """Of forward and backward passes; decompositions are in float32 or better. For ``float16`` the loss is scaled."""
 
     @model_validator(mode="after")
     def _consistent(self) -> DlrtHyperparameters:

@@ -24,6 +24,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(outputs, targets) of a batch -> a scalar."""
 
 
+_FLOAT16_SCALE = 2.0**10
+"""What losses are multiplied by so that gradients in float16 do not underflow; gradients are divided by it exactly."""
+
+
 class Outcome(NamedTuple):
     """The loss of a batch before the step, and how many of its images, or parts of them, were classified correctly."""
 
@@ -68,6 +72,7 @@ class Stepper:
         self._loss = loss
         self._clip = clip
         self._precision = precision
+        self._scale = _FLOAT16_SCALE if precision is torch.float16 else 1.0
 
     def step(self, inputs: Tensor, targets: Tensor, seed: int) -> Outcome:
         """Train on a batch; ``seed`` decides dropout.
@@ -90,6 +95,7 @@ class Stepper:
                 self._move(tapes)
         except torch.OutOfMemoryError as error:
             raise TrialFailedError(f"memory of {inputs.device} exhausted at batch size {len(inputs)}") from error
+        self._unscale()
         if self._clip is not None:
             nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
         self._optimizer.step()
@@ -101,7 +107,7 @@ class Stepper:
         with random_state(seed, device), torch.autocast(device.type, self._precision, enabled=mixed):
             outputs = self._model(inputs)
             loss = self._loss(outputs, targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss * self._scale).backward()  # type: ignore[no-untyped-call]
         right = (outputs.detach().argmax(1) == targets).float()
         correct = right.view(len(right), -1).mean(1).sum()
         # Read together and last: a GPU is waited for once.
@@ -111,7 +117,14 @@ class Stepper:
         return outcome
 
     def _replace(self) -> Integrate:
-        return partial(replace_bases, step=self._optimizer.param_groups[0]["lr"], clip=self._clip)
+        step = self._optimizer.param_groups[0]["lr"] / self._scale
+        return partial(replace_bases, step=step, clip=None if self._clip is None else self._clip * self._scale)
+
+    def _unscale(self) -> None:
+        if self._scale != 1:
+            for parameter in self._model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= self._scale
 
     @contextmanager
     def _taped(self, integrate: Integrate) -> Iterator[dict[LowRankLayer, Tape]]:

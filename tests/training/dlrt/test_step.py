@@ -204,6 +204,23 @@ def test_clipping_bounds_the_step() -> None:
     assert moved == pytest.approx(1e-3, rel=1e-4)
 
 
+@pytest.mark.parametrize("clip", [None, 3e-6])
+@pytest.mark.parametrize("integrator", ["bug", "fixed_rank", "s_only"])
+def test_small_gradients_survive_float16(integrator: Integrator, clip: float | None) -> None:
+    """A tiny part of the loss at a rate as much larger: without scaling its gradients are near 0 in float16."""
+    model, factor, weights = perceptron().float(), 1e-5, []
+    x, y = batch_of(perceptron())
+    for precision in (torch.float32, torch.float16):
+        small, layers = made_low_rank(model, 3)
+        optimizer = SGD(small.parameters(), lr=0.3 / factor)
+        loss: Callable[[Tensor, Tensor], Tensor] = lambda y, t: factor * cross_entropy(y, t)  # noqa: E731
+        Stepper(small, layers, optimizer, integrator, loss, clip=clip, precision=precision).step(x.float(), y, seed=0)
+        weights.append([layer.weight()[0] for layer in layers.values()])
+    start = [layer.weight()[0] for layer in made_low_rank(model, 3)[1].values()]
+    for before, exact, half in zip(start, *weights, strict=True):
+        assert (half - exact).norm() < 0.02 * (exact - before).norm()
+
+
 @pytest.mark.parametrize("integrator", ["bug", "fixed_rank"])
 def test_bases_stay_orthonormal_for_a_thousand_steps(integrator: Integrator) -> None:
     torch.manual_seed(0)
