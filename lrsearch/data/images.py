@@ -161,4 +161,6 @@ class ShiftAndFlip:
             columns = torch.where(mirrored, columns.flip(1), columns)
         image = torch.arange(number, device=device).view(-1, 1, 1)
         # Indexing with three index tensors around the channel puts the channel last.
-        return padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+        moved = padded[image, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        # Not ``contiguous``, which leaves one channel as it is: networks would take that for channels-last.
+        return moved.clone(memory_format=torch.contiguous_format)

@@ -69,3 +69,10 @@ def test_every_shift_and_its_mirror_image_is_as_likely() -> None:
     augmented = ShiftAndFlip(1, (0.0,), flip=True)(images, Generator().manual_seed(0))
     counts = torch.unique(augmented.flatten(1), dim=0, return_counts=True)[1]
     assert len(counts) == 18 and int(counts.min()) > 370 and int(counts.max()) < 630
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_augmented_images_lie_in_memory_as_images_do(channels: int) -> None:
+    """Strides tell a network in which layout to compute, also where one channel leaves them open."""
+    images = torch.randn(4, channels, 5, 6)
+    assert ShiftAndFlip(1, (0.0,) * channels, flip=True)(images, Generator()).stride() == images.stride()
