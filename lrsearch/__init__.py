@@ -15,7 +15,8 @@ from lrsearch.version import __version__
 if TYPE_CHECKING:
     from lrsearch.compression import apply_recipe, compress
     from lrsearch.persistence import rebuild
-    from lrsearch.sweeps import load_front, search
+    from lrsearch.results import load_front
+    from lrsearch.sweeps import search
 
 __all__ = ["__version__", "apply_recipe", "compress", "load_front", "rebuild", "search"]
 
@@ -23,7 +24,7 @@ _HOMES = {
     "apply_recipe": "compression",
     "compress": "compression",
     "rebuild": "persistence",
-    "load_front": "sweeps",
+    "load_front": "results",
     "search": "sweeps",
 }
 

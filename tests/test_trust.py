@@ -17,9 +17,10 @@ from lrsearch.errors import LrsearchError
 from lrsearch.files import write_json
 from lrsearch.models import build_model
 from lrsearch.persistence import rebuild
+from lrsearch.results import find_network, status, tracking_location
 from lrsearch.space import load_space, parse_space
 from lrsearch.sweep.store import SweepStore
-from lrsearch.sweeps import find_network, search, status, tracking_location
+from lrsearch.sweeps import search
 from lrsearch.training.checkpoint import Checkpoint
 from tests.sweep.simulator import make_space, open_session, run
 

@@ -81,7 +81,7 @@ def apply(
     format: FormatOption = "table",
 ) -> None:
     """Rebuild a recipe on other weights: the same ranks, decomposed anew."""
-    from lrsearch.sweeps import find_network
+    from lrsearch.results import find_network
 
     with progress_bar() as stage:
         from lrsearch.workbench import apply_to
@@ -110,8 +110,8 @@ def measure(
     format: FormatOption = "table",
 ) -> None:
     """Measure parameters, FLOPs and throughput, the dense network beside the compressed one."""
+    from lrsearch.results import find_network
     from lrsearch.screen import facts_table
-    from lrsearch.sweeps import find_network
 
     with progress_bar() as stage:
         from lrsearch.workbench import measure_network
@@ -145,7 +145,7 @@ def evaluate(
     format: FormatOption = "table",
 ) -> None:
     """Evaluate the accuracy of a compressed network."""
-    from lrsearch.sweeps import find_network
+    from lrsearch.results import find_network
 
     with progress_bar() as stage:
         from lrsearch.workbench import evaluate_folder
@@ -178,11 +178,11 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, --format being the network's.")] = False,
 ) -> None:
     """Write a compressed network so that it loads without lrsearch."""
-    from lrsearch import sweeps
+    from lrsearch import results
 
     if format == "mlflow" and out is None:
         with progress_bar() as stage:
-            models = sweeps.log_models(target, register, storage, stage("models"))
+            models = results.log_models(target, register, storage, stage("models"))
         registered = f"models:/{register}@knee" if register is not None else None
         if as_json:
             print_json({"models": models, "registered": registered})
@@ -195,7 +195,7 @@ def export(
     if out is None or register is not None:
         raise LrsearchError("expected --out, or --format mlflow with or without --register")
     with working(f"writing {out}"):
-        written = _export(sweeps.find_network(target, storage), out, format, shape)
+        written = _export(results.find_network(target, storage), out, format, shape)
     if as_json:
         print_json({"wrote": str(out), "format": format, **written})
     else:

@@ -36,11 +36,11 @@ def status(
     if address is not None:
         _ask(address, ["status", *filter(None, [name]), "--storage", shared_folder(storage), "--format", format])
         return
-    from lrsearch import sweeps
+    from lrsearch import results
     from lrsearch.screen import status_table
 
     where = "" if storage == DEFAULT_STORAGE else f" --storage {storage}"
-    rows = [sweeps.status(each, storage) for each in ([name] if name else sweeps.all_names(storage))]
+    rows = [results.status(each, storage) for each in ([name] if name else results.all_names(storage))]
     if format == "json":
         print_json(rows[0] if name else rows)
     else:
@@ -74,16 +74,16 @@ def front(
         arguments += [f"--objectives={objectives}"] if objectives else []
         _ask(address, arguments + ([f"--max-drop={max_drop}"] if max_drop is not None else []))
         return
-    from lrsearch import sweeps
+    from lrsearch.results import load_front, write_front_picture
     from lrsearch.screen import front_rows, front_table
 
     metrics = [metric.strip() for metric in objectives.split(",")] if objectives else None
     if plot is not None:
         with working(f"drawing {plot}"):
-            sweeps.write_front_picture(plot, name, storage, objectives=metrics, max_drop=max_drop)
+            write_front_picture(plot, name, storage, objectives=metrics, max_drop=max_drop)
         _print_written(plot, format)
         return
-    results = sweeps.load_front(name, storage, objectives=metrics, max_drop=max_drop)
+    results = load_front(name, storage, objectives=metrics, max_drop=max_drop)
     rows = front_rows(results.dense, results.front)
     if format == "json":
         print_json(rows)
@@ -113,15 +113,15 @@ def table(
     ] = None,
 ) -> None:
     """Show the smallest network of each method at each accepted loss of accuracy (a delta-table)."""
-    from lrsearch import sweeps
+    from lrsearch import results
     from lrsearch.delta_table import delta_latex, delta_rows, delta_table
 
     if plot is not None:
         with working(f"drawing {plot}"):
-            sweeps.write_method_curves(plot, name, storage)
+            results.write_method_curves(plot, name, storage)
         _print_written(plot, format)
         return
-    rows = delta_rows(sweeps.load_front(name, storage).trials, parse_numbers("--drops", drops))
+    rows = delta_rows(results.load_front(name, storage).trials, parse_numbers("--drops", drops))
     if format == "json":
         print_json(rows)
     elif format == "csv":
@@ -140,10 +140,10 @@ def report(
     format: FormatOption = "table",
 ) -> None:
     """Write one page that shows what a sweep found; it opens anywhere and prints."""
-    from lrsearch import sweeps
+    from lrsearch.results import write_report
 
     with working(f"writing {out}"):
-        answers = sweeps.write_report(out, name, storage)
+        answers = write_report(out, name, storage)
     if format == "json":
         print_json({"wrote": str(out), "answers": {what: trial.number for what, trial in answers.items()}})
     else:
@@ -161,10 +161,10 @@ def ui(
     format: FormatOption = "table",
 ) -> None:
     """Start the MLflow UI on the sweep's store, on localhost."""
-    from lrsearch import sweeps
+    from lrsearch.results import tracking_location
     from lrsearch.tracking import front_address, ui_command
 
-    uri, folder = sweeps.tracking_location(name, storage)
+    uri, folder = tracking_location(name, storage)
     command = ui_command(uri, folder, port)
     address, page = f"http://127.0.0.1:{port}", front_address(uri, folder, name, port) if name else None
     if format == "json":

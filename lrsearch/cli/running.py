@@ -16,7 +16,7 @@ from lrsearch.sweep.store import DEFAULT_STORAGE
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from lrsearch.sweeps import Results
+    from lrsearch.results import Results
 
 PANEL = "Run sweeps"
 verbs = typer.Typer()

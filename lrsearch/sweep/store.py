@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STORAGE = "./lrsearch_runs"
 SPACE = "space.json"
+TRACKING = "tracking.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -124,6 +125,19 @@ class SweepStore:
             raise LrsearchError(f"no sweep {self.name!r} in {object_storage.shown(self.storage)}{self._others()}")
         return space
 
+    def remember_tracking(self, uri: str) -> None:
+        """Remember where the sweep is tracked."""
+        write_json(self.folder / TRACKING, {"uri": uri})
+
+    def tracking_uri(self) -> str | None:
+        """Where the sweep is tracked, or None for the storage folder's own place.
+
+        Raises:
+            LrsearchError: the file that says so is damaged.
+        """
+        remembered = read_json(self.folder / TRACKING, "delete it and give --tracking-uri again")
+        return remembered["uri"] if remembered else None
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Be the only driver of this sweep; the system frees the lock when the process ends, however it ends.
@@ -166,6 +180,13 @@ class SweepStore:
     def _others(self) -> str:
         names = sweep_names(self.storage)
         return f"; there are: {', '.join(names)}" if names else "; start one with: lrsearch search SPACE.yaml"
+
+
+def open_sweep(name: str, storage: str) -> SweepStore:
+    """A sweep as its storage has it now."""
+    store = SweepStore(storage_folder(storage), name)
+    store.refresh()
+    return store
 
 
 def sweep_names(storage: Path) -> list[str]:

@@ -98,7 +98,7 @@ def test_standard_output_is_json_alone(verb, folder, without_ray):
 
 
 def test_models_and_pictures_too(folder, monkeypatch):
-    monkeypatch.setattr("lrsearch.sweeps.log_models", lambda *_: {3: "models:/m-3"})
+    monkeypatch.setattr("lrsearch.results.log_models", lambda *_: {3: "models:/m-3"})
     done = lrsearch("export", "sim", "--format", "mlflow", "--register", "m", "--json", cwd=folder)
     assert json.loads(done.stdout) == {"models": {"3": "models:/m-3"}, "registered": "models:/m@knee"}
 

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from lrsearch.sweeps import status
+from lrsearch.results import status
 from tests.sweep.leaks import command_lines_with, files_with
 from tests.sweep.ray_nodes import TOKEN, Nodes, parent_of
 from tests.sweep.test_kill import Sweep

@@ -11,12 +11,13 @@ import pytest
 from lrsearch import object_storage
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
+from lrsearch.results import all_names, load_front, status
 from lrsearch.sweep import lease
 from lrsearch.sweep.cluster import terminate_as_interrupt
 from lrsearch.sweep.store import SweepStore, storage_folder
 from lrsearch.sweep.study import read_records
 from lrsearch.sweep.study_store import STUDY, choose_database
-from lrsearch.sweeps import all_names, load_front, search, status
+from lrsearch.sweeps import search
 from tests.conftest import S3_SECRET
 from tests.sweep.leaks import files_with
 from tests.sweep.postgresql import PASSWORD

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from lrsearch.sweeps import load_front
+from lrsearch.results import load_front
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from lrsearch.outcome import read_result
+from lrsearch.results import load_front, status
 from lrsearch.sweep.study import SweepStudy, read_records
-from lrsearch.sweeps import load_front, status
 from lrsearch.trial import CHECKPOINT
 from tests.sweep.simulator import grid_space, open_session, run, work
 

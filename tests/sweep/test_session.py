@@ -11,9 +11,9 @@ from lrsearch.files import write_json
 from lrsearch.front import mark_front
 from lrsearch.outcome import failed_result, write_result
 from lrsearch.record import CONFIRMED, IMPORTANCE
+from lrsearch.results import load_front, status
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import read_importances, read_records
-from lrsearch.sweeps import load_front, status
 from tests.sweep.simulator import DENSE, make_space, open_session, run, simulate
 
 

@@ -9,10 +9,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from lrsearch.errors import LrsearchError
+from lrsearch.results import status
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import read_records
 from lrsearch.sweep.study_store import STUDY, choose_database, forget_study
-from lrsearch.sweeps import status
 from tests.sweep.postgresql import PASSWORD
 from tests.sweep.simulator import grid_space, make_space, open_session, run
 
