@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+def quiet_stdout(format: str) -> AbstractContextManager[Any]:
+    """Keep standard output for the JSON that follows: Ray prints there what it has to say of lost workers."""
+    return redirect_stdout(sys.stderr) if format == "json" else nullcontext()
 
 
 def say(screen: Console, text: str) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from lrsearch.arguments import packed_path, parse_duration, parse_settings, shared_folder
 from lrsearch.cli.options import Address, Format, FormatOption, Settings, Storage, Study, Sweep, TimeBudget, Tracking
-from lrsearch.cli.output import console, print_json, say
+from lrsearch.cli.output import console, print_json, quiet_stdout, say
 from lrsearch.sweep.store import DEFAULT_STORAGE
 
 if TYPE_CHECKING:
@@ -48,18 +48,19 @@ def search(
     from lrsearch import sweeps
 
     screen = console(stderr=format == "json")
-    results = sweeps.search(
-        space,
-        name,
-        storage=storage,
-        tracking_uri=tracking_uri,
-        study=study,
-        trials=trials,
-        address=address,
-        settings=overrides,
-        time_budget=parse_duration(time_budget),
-        observers=(SweepScreen(screen),),
-    )
+    with quiet_stdout(format):
+        results = sweeps.search(
+            space,
+            name,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            study=study,
+            trials=trials,
+            address=address,
+            settings=overrides,
+            time_budget=parse_duration(time_budget),
+            observers=(SweepScreen(screen),),
+        )
     _print_outcome(screen, results, storage, format)
 
 
@@ -77,14 +78,15 @@ def resume(
     from lrsearch.screen import SweepScreen
 
     screen = console(stderr=format == "json")
-    results = sweeps.resume(
-        name,
-        storage=storage,
-        tracking_uri=tracking_uri,
-        address=address,
-        time_budget=parse_duration(time_budget),
-        observers=(SweepScreen(screen),),
-    )
+    with quiet_stdout(format):
+        results = sweeps.resume(
+            name,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            address=address,
+            time_budget=parse_duration(time_budget),
+            observers=(SweepScreen(screen),),
+        )
     _print_outcome(screen, results, storage, format)
 
 
@@ -103,15 +105,16 @@ def confirm(
 
     screen = console(stderr=format == "json")
     watcher = SweepScreen(screen)
-    results = sweeps.confirm(
-        name,
-        seeds,
-        storage=storage,
-        tracking_uri=tracking_uri,
-        address=address,
-        observers=(watcher,),
-        watch=watcher.repetition_ended,
-    )
+    with quiet_stdout(format):
+        results = sweeps.confirm(
+            name,
+            seeds,
+            storage=storage,
+            tracking_uri=tracking_uri,
+            address=address,
+            observers=(watcher,),
+            watch=watcher.repetition_ended,
+        )
     _print_front(screen, results, format)
 
 
