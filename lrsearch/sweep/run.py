@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from lrsearch.record import DenseRecord, Report
 from lrsearch.space import Space
 from lrsearch.sweep.cluster import connected, machines, plain_errors, terminate_as_interrupt
 from lrsearch.sweep.head import watched_head
+from lrsearch.sweep.lives import Lives
 from lrsearch.sweep.placement import placement, require_room, reserved, room
 from lrsearch.sweep.searcher import ReportForwarder, RungScheduler, StudySearcher
 from lrsearch.sweep.session import WORKER_LIVES, SweepSession
@@ -86,13 +88,14 @@ def _search(session: SweepSession, time_budget: float | None) -> None:
     # Tune's own files are of no use to a later run: the study and the trials' folders hold everything.
     scratch = session.store.folder / ".ray"
     file_system, path = remote(scratch) or (None, str(scratch))
-    searcher = StudySearcher(session, lambda: room(session.space, machines()))
+    lives = Lives()
+    searcher = StudySearcher(session, lambda: room(session.space, machines()), lives)
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
-            scheduler=RungScheduler(session),
-            num_samples=session.remaining,
+            scheduler=RungScheduler(session, lives),
+            num_samples=-1,  # the searcher says when it is over: a trial that lost its worker begins again
             reuse_actors=True,  # a new one imports PyTorch and loads network and data again before it begins
             time_budget_s=time_budget,
         ),
@@ -101,10 +104,10 @@ def _search(session: SweepSession, time_budget: float | None) -> None:
             storage_path=path,
             storage_filesystem=file_system,
             callbacks=[ReportForwarder(session)],
-            failure_config=tune.FailureConfig(max_failures=WORKER_LIVES - 1),
             verbose=0,
         ),
     )
+    logging.getLogger("ray.tune.tune").setLevel(logging.CRITICAL)  # calls a trial failed that has begun again
     try:
         with plain_errors():
             tuner.fit()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -11,6 +13,7 @@ from ray.tune.search import Searcher
 
 from lrsearch.errors import StorageError
 from lrsearch.record import Report
+from lrsearch.sweep.lives import Lives
 from lrsearch.sweep.session import SweepSession
 
 
@@ -20,10 +23,10 @@ class StudySearcher(Searcher):
     It has no state of its own beside Tune's names for running trials: the study has it all.
     """
 
-    def __init__(self, session: SweepSession, slots: Callable[[], int]) -> None:
+    def __init__(self, session: SweepSession, slots: Callable[[], int], lives: Lives) -> None:
         """Run as many trials side by side as there are ``slots`` at the time: nodes come and go."""
         super().__init__(metric=None, mode=None)
-        self._session, self._slots = session, slots
+        self._session, self._slots, self._lives = session, slots, lives
         self._fault: Exception | None = None
         self._numbers: dict[str, int] = {}
 
@@ -32,20 +35,24 @@ class StudySearcher(Searcher):
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | Any:
-        """The config of the next trial, None while no slot is free, or ``Searcher.FINISHED``."""
+        """The config of the next trial, None while there may be one later, or ``Searcher.FINISHED``."""
         self.check()
-        if len(self._numbers) >= self._slots():
+        if self._numbers and len(self._numbers) >= self._slots():  # one waits where Tune may be interrupted
             return None
         spec = self._session.next_trial()
         if spec is None:
-            return Searcher.FINISHED
+            return None if self._numbers else Searcher.FINISHED  # one that loses its worker has to begin again
         self._numbers[trial_id] = spec.number
         return {"spec": spec, "folder": str(self._session.store.trial(spec.number))}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """A trial ended, was interrupted, or lost its worker too often."""
+        """A trial ended, was interrupted, or lost its worker."""
+        number = self._numbers.pop(trial_id)
         try:
-            self._session.trial_ended(self._numbers.pop(trial_id), worker_died=error)
+            if error and not self._lives.spent(number):
+                self._session.worker_lost(number)
+            else:
+                self._session.trial_ended(number, worker_died=error)
         except Exception as fault:  # Tune would take it for the trial's
             self._fault = self._fault or fault
 
@@ -64,15 +71,21 @@ class StudySearcher(Searcher):
 class RungScheduler(FIFOScheduler):
     """Asks the session of every report whether the trial ends with it; the session keeps what there is to remember."""
 
-    def __init__(self, session: SweepSession) -> None:
+    def __init__(self, session: SweepSession, lives: Lives) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._session = session
+        self._session, self._lives = session, lives
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Let a trial go on or stop it."""
         number = trial.config["spec"].number
         stops = any(self._session.stops(number, Report(**report)) for report in result["reports"])
         return str(self.STOP if stops else self.CONTINUE)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """A trial lost its worker; Tune keeps the reason in a file alone, and asks the searcher what to do next."""
+        file = trial.pickled_error_file
+        error = pickle.loads(Path(file).read_bytes()) if file and Path(file).exists() else None  # noqa: S301 - ours
+        self._lives.worker_lost(trial.config["spec"].number, error)
 
 
 class ReportForwarder(Callback):

@@ -25,7 +25,7 @@ from lrsearch.trial import MEASURED
 from lrsearch.trial_spec import TrialSpec
 
 WORKER_LIVES = 3
-"""How many workers a trial may lose before it counts as the trial's own fault."""
+"""How many workers of a trial may die by themselves before it counts as the trial's own fault."""
 FRONT_PACE = 1.0
 """Least seconds between two writings of the front's file while trials run; never less than 20 times what one takes."""
 
@@ -126,6 +126,15 @@ class SweepSession:
                 running.epochs = self._history(number)[: report.done - 1]
             running.epochs[report.done - 1 :] = [report.metrics]
         return self._judge(running)
+
+    def worker_lost(self, number: int) -> None:
+        """Hand a trial out again that has lost its worker, unless the worker left its result."""
+        folder = self.store.trial(number)
+        fetch(folder, weights=False)
+        if read_result(folder) is None:
+            self._orphans.append(self._running[number].asked)
+        else:
+            self.trial_ended(number, worker_died=False)
 
     def trial_ended(self, number: int, worker_died: bool) -> None:
         """Take a trial's result into the study; without one it stays unfinished, for the next driver."""

@@ -8,6 +8,7 @@ from ray.tune.search import Searcher
 
 from lrsearch.errors import StorageFullError
 from lrsearch.sweep.cluster import plain_errors
+from lrsearch.sweep.lives import Lives
 from lrsearch.sweep.searcher import StudySearcher
 from tests.sweep.simulator import make_space, open_session, simulate
 
@@ -37,7 +38,7 @@ def test_other_faults_stay_tunes():
 
 def test_fault_at_the_end_of_a_trial_stops_the_sweep_and_leaves_the_trial_unfinished(tmp_path, monkeypatch):
     session = open_session(make_space(trials=3), tmp_path)
-    searcher = StudySearcher(session, lambda: 1)
+    searcher = StudySearcher(session, lambda: 1, Lives())
     spec = searcher.suggest("a")["spec"]
     simulate(spec, session.store.trial(spec.number))
     full = StorageFullError("x is full")
@@ -53,7 +54,7 @@ def test_fault_at_the_end_of_a_trial_stops_the_sweep_and_leaves_the_trial_unfini
         with pytest.raises(StorageFullError) as raised:
             ask()
         assert raised.value is full
-    resumed = StudySearcher(open_session(make_space(trials=3), tmp_path), lambda: 1)
+    resumed = StudySearcher(open_session(make_space(trials=3), tmp_path), lambda: 1, Lives())
     resumed.check()
     numbers = [record.number for record in resumed._session.records]
     assert numbers == [spec.number]

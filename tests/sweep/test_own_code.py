@@ -1,6 +1,6 @@
 """A real sweep over a user's own model and data, named by import path from the folder the command is typed in.
 
-One of its two methods diverges in its trials, between those of the other.
+One of its two methods diverges in its trials, and one trial of the other kills every process that takes it up.
 """
 
 import json
@@ -15,6 +15,8 @@ from lrsearch.results import load_front
 pytestmark = pytest.mark.slow
 
 MODULE = """
+import os
+from pathlib import Path
 import torch
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -23,7 +25,17 @@ from lrsearch.data import Splits
 
 def network(hidden):
     layers = [nn.Conv2d(1, hidden, 3), nn.BatchNorm2d(hidden), nn.ReLU(), nn.Conv2d(hidden, 8, 2), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(8, 3))
+    model = nn.Sequential(*layers, nn.Linear(8, 3))
+    model.register_forward_pre_hook(die_in_trial_2)
+    return model
+
+
+def die_in_trial_2(*_):
+    lock = Path("lrsearch_runs/space/trials/2/lock")
+    if lock.exists() and lock.read_text() == str(os.getpid()):
+        with Path("deaths").open("a") as deaths:
+            print("died", file=deaths)
+        os.kill(os.getpid(), 9)
 
 
 def blobs(noise):
@@ -43,7 +55,7 @@ retrain: {epochs: 1}
 methods:
   svd: {budget: {params: {uniform: [0.3, 0.7]}}}
   rene: {budget: {params: 0.5}, decomposition: cp, objective: paper, lr: 1.0e+30, steps: 2, warm_up: 2}
-search: {trials: 3}
+search: {trials: 4}
 measure: {seconds: 0.1}
 """
 
@@ -89,7 +101,14 @@ def test_own_model_and_data_are_found_by_driver_and_workers(rows, lrsearch):
 def test_trials_that_diverge_fail_naming_layer_and_candidate_and_the_others_finish(folder):
     trials = load_front("space", str(folder / "lrsearch_runs")).trials
 
-    assert len(trials) == 3
+    assert len(trials) == 4
+    del trials[2]  # see below
     assert {(trial.method, trial.state) for trial in trials} == {("rene", "failed"), ("svd", "complete")}
     words = r"the rank search diverged: its loss is not finite at layer '\S+', candidate of rank \d+"
-    assert all(re.fullmatch(words, trial.reason) for trial in trials if trial.state == "failed")
+    assert all(re.fullmatch(words, trial.reason) for trial in trials if trial.method == "rene")
+
+
+@pytest.mark.usefixtures("rows")
+def test_trial_that_kills_its_workers_fails_when_its_lives_are_spent(folder):
+    assert load_front("space", str(folder / "lrsearch_runs")).trials[2].reason == "its worker process died 3 times"
+    assert (folder / "deaths").read_text().split() == ["died"] * 3
