@@ -11,6 +11,9 @@ HEAD, WORKER = "10.77.0.1", "10.77.0.2"
 SLOW = ["tbf", "rate", "8mbit", "burst", "16kbit", "latency", "300ms"]
 """A hundred times slower than a usual network; what it cannot send it holds back, and then drops."""
 
+RETRIES = 5
+"""After which, some ten seconds, a connection is given up as lost, instead of Linux's quarter of an hour."""
+
 
 class Cable:
     """The namespaces and the link; commands are run in them by what ``inside`` puts before them."""
@@ -34,6 +37,7 @@ class Cable:
                 ["ip", "link", "set", end, "up"],
                 ["ip", "route", "add", "default", "dev", end],  # by which machines know their own address
                 ["tc", "qdisc", "add", "dev", end, "root", *SLOW],
+                ["sh", "-c", f"echo {RETRIES} > /proc/sys/net/ipv4/tcp_retries2"],
             ):
                 _run(*self.inside(address), *change)
 
