@@ -21,6 +21,12 @@ S3_SECRET = "a-key-that-only-these-tests-know"
 REAL_DATA = Path(os.environ.get("LRSEARCH_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the files that have slow tests: the last of them would leave the other processes without work."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with CIFAR-10 as JPEG files and trained ResNet-20 weights, where a machine has one."""
