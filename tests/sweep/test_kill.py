@@ -38,7 +38,7 @@ RUNGS = (1, 2)
 class Sweep:
     """A small real sweep in a folder, driven through the command line."""
 
-    def __init__(self, folder, trials=8):
+    def __init__(self, folder, trials=6):
         self.storage = folder / "runs"
         self.space = folder / "space.yaml"
         self.space.write_text(f"{SPACE}search: {{trials: {trials}, rungs: {{first: 1, factor: 2}}}}\n")
