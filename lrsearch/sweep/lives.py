@@ -26,10 +26,9 @@ class Lives:
 
     def worker_lost(self, number: int, error: Exception | None) -> None:
         """Note that a trial lost its worker, and with which of Ray's errors, as far as that is known."""
-        reason = error.reason if isinstance(error, WorkerLostError) else error
-        if isinstance(reason, (ActorUnavailableError, NodeDiedError)):
+        if isinstance(error, (ActorUnavailableError, NodeDiedError)):
             return
-        actor = actors(reason.actor_id) if isinstance(reason, RayActorError) and reason.actor_id else None
+        actor = actors(error.actor_id) if isinstance(error, RayActorError) and error.actor_id else None
         if actor and actor["DeathCause"].actor_died_error_context.reason == ActorDiedErrorContext.NODE_DIED:
             return
         self._deaths[number].append(actor["Address"]["NodeID"] if actor else None)
@@ -40,30 +39,29 @@ class Lives:
         return sum(node is None or node in there for node in self._deaths[number]) >= WORKER_LIVES
 
 
-class WorkerLostError(RayActorError):
-    """A worker was lost, and Ray says so with an error of another kind, the ``reason``."""
-
-    def __init__(self, reason: RayError) -> None:
-        super().__init__(error_msg=str(reason))
-        self.reason = reason
-
-
 class ActorManager(RayActorManager):
     """Tune's own ends the whole sweep at any error that is neither an actor's nor a task's.
 
     Such is the one with which Ray tells of a worker that its memory monitor killed.
+
+    Attributes:
+        error: the last with which a worker was lost. Tune tells the scheduler of it only that there was one.
     """
 
+    error: Exception | None = None
+
     def _actor_start_failed(self, tracked_actor: Any, exception: Exception) -> None:
+        self.error = exception
         super()._actor_start_failed(tracked_actor, _as_loss(exception))
 
     def _actor_task_failed(self, tracked_actor_task: Any, exception: Exception) -> None:
+        self.error = exception
         super()._actor_task_failed(tracked_actor_task, _as_loss(exception))
 
 
 def _as_loss(error: Exception) -> Exception:
     if isinstance(error, RayError) and not isinstance(error, (RayActorError, RayTaskError)):
-        return WorkerLostError(error)
+        return RayActorError(error_msg=str(error))
     return error
 
 

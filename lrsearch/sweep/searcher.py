@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -82,10 +80,8 @@ class RungScheduler(FIFOScheduler):
         return str(self.STOP if stops else self.CONTINUE)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """A trial lost its worker; Tune keeps the reason in a file alone, and asks the searcher what to do next."""
-        file = trial.pickled_error_file
-        error = pickle.loads(Path(file).read_bytes()) if file and Path(file).exists() else None  # noqa: S301 - ours
-        self._lives.worker_lost(trial.config["spec"].number, error)
+        """A trial lost its worker; Tune asks the searcher what to do next."""
+        self._lives.worker_lost(trial.config["spec"].number, tune_controller._actor_manager.error)
 
 
 class ReportForwarder(Callback):

@@ -1,18 +1,17 @@
 """Which lost workers count against a trial: those that died by themselves, and no more of them than it has lives."""
 
-import pickle
 from types import SimpleNamespace
 
 import pytest
 from ray.air.execution._internal import RayActorManager
 from ray.air.execution.resources.placement_group import PlacementGroupResourceManager
 from ray.core.generated.common_pb2 import ActorDeathCause, ActorDiedErrorContext
-from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RayActorError
 from ray.tune.execution import tune_controller
 from ray.tune.search import Searcher
 
 from lrsearch.sweep import lives as lives_module
-from lrsearch.sweep.lives import ActorManager, Lives, WorkerLostError
+from lrsearch.sweep.lives import ActorManager, Lives
 from lrsearch.sweep.searcher import RungScheduler, StudySearcher
 from tests.sweep.simulator import make_space, open_session, simulate
 
@@ -57,7 +56,7 @@ def test_three_deaths_of_its_own_are_too_many(cluster):
 def test_deaths_without_a_known_place_count(cluster, error):
     lives = Lives()
     for _ in range(3):
-        lives.worker_lost(1, WorkerLostError(error) if isinstance(error, OutOfMemoryError) else error)
+        lives.worker_lost(1, error)
     assert lives.spent(1)
 
 
@@ -66,17 +65,16 @@ def test_machines_and_networks_cost_nothing_however_often(cluster):
     for number in range(10):
         lives.worker_lost(1, cluster.died(ActorDiedErrorContext.NODE_DIED, f"lost {number}"))
         lives.worker_lost(1, ActorUnavailableError("network", None))
-        lives.worker_lost(1, WorkerLostError(NodeDiedError("gone")))
+        lives.worker_lost(1, NodeDiedError("gone"))
         lives.worker_lost(1, cluster.died(ActorDiedErrorContext.WORKER_DIED, f"preempted {number}"))
         assert not lives.spent(1)
         cluster.nodes[f"preempted {number}"] = False  # its workers were ended first
 
 
-def tune_trial(spec, folder, error):
-    """As Tune has it once it has noted an error."""
-    file = folder / f"error-{spec.number}.pkl"
-    file.write_bytes(pickle.dumps(error))
-    return SimpleNamespace(config={"spec": spec}, pickled_error_file=file)
+def lose_worker(scheduler, spec, error):
+    """As Tune tells the scheduler of it."""
+    controller = SimpleNamespace(_actor_manager=SimpleNamespace(error=error))
+    scheduler.on_trial_error(controller, SimpleNamespace(config={"spec": spec}))
 
 
 def test_trial_begins_again_until_its_lives_are_spent(tmp_path, cluster):
@@ -87,7 +85,7 @@ def test_trial_begins_again_until_its_lives_are_spent(tmp_path, cluster):
         spec = searcher.suggest(str(number))["spec"]
         assert spec.number == 0
         assert searcher.suggest("other") is None, "the search ended while a trial might have to begin again"
-        scheduler.on_trial_error(None, tune_trial(spec, tmp_path, cluster.died(reason, "a")))
+        lose_worker(scheduler, spec, cluster.died(reason, "a"))
         searcher.on_trial_complete(str(number), error=True)
         searcher.check()
 
@@ -101,7 +99,7 @@ def test_worker_that_left_its_result_before_it_was_lost_is_not_replaced(tmp_path
     searcher, scheduler = StudySearcher(session, lambda: 2, lives), RungScheduler(session, lives)
     spec = searcher.suggest("a")["spec"]
     simulate(spec, session.store.trial(spec.number))
-    scheduler.on_trial_error(None, tune_trial(spec, tmp_path, cluster.died(ActorDiedErrorContext.NODE_DIED, "a")))
+    lose_worker(scheduler, spec, cluster.died(ActorDiedErrorContext.NODE_DIED, "a"))
     searcher.on_trial_complete("a", error=True)
 
     assert searcher.suggest("b") == Searcher.FINISHED
@@ -116,12 +114,11 @@ def test_worker_killed_for_its_memory_is_a_lost_worker_and_not_the_end_of_the_sw
         lose_a_task(RayActorManager, error, told)
     told.clear()
 
-    lose_a_task(ActorManager, error, told)
+    manager = lose_a_task(ActorManager, error, told)
 
     of_actor, of_task = told
-    assert isinstance(of_actor, WorkerLostError) and of_task is of_actor
-    again = pickle.loads(pickle.dumps(of_actor))
-    assert str(again) == str(error) and isinstance(again.reason, OutOfMemoryError)
+    assert isinstance(of_actor, RayActorError) and of_task is of_actor and str(of_actor) == str(error)
+    assert manager.error is error
 
 
 def lose_a_task(kind, error, told):
@@ -131,3 +128,4 @@ def lose_a_task(kind, error, told):
     actor = SimpleNamespace(actor_id=1, _on_error=callbacks["on_error"])
     manager._cleanup_actor = lambda tracked_actor: None
     manager._actor_task_failed(SimpleNamespace(_tracked_actor=actor, _on_error=callbacks["on_error"]), error)
+    return manager
