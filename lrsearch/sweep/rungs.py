@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lrsearch.ranks import Ranks
 
 if TYPE_CHECKING:
     from lrsearch.search_config import RungsConfig  # imports PyTorch, which reading results does not need
-
-FAILED = 2
-"""How many trials must have ended infeasible before others are stopped for standing no better at a rung."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +31,7 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.hopeless:
-            return f"{FAILED} trials as accurate there ended infeasible, and none as inaccurate ended feasible"
+            return "one as accurate there ended infeasible, and none as inaccurate ended feasible"
         return f"{self.better} of the {self.reached} trials there rank better"
 
 
@@ -43,18 +39,17 @@ class Verdict:
 class _Fates:
     """What became of the trials that trained to their end, by their accuracy at a rung."""
 
-    infeasible: list[float] = field(default_factory=list)
+    best_infeasible: float = -math.inf
     least_feasible: float = math.inf
 
     def add(self, accuracy: float, feasible: bool) -> None:
         if feasible:
             self.least_feasible = min(self.least_feasible, accuracy)
         else:
-            self.infeasible = heapq.nlargest(FAILED, [*self.infeasible, accuracy])
+            self.best_infeasible = max(self.best_infeasible, accuracy)
 
     def hopeless(self, accuracy: float) -> bool:
-        failed = len(self.infeasible) == FAILED and self.infeasible[-1] >= accuracy
-        return failed and accuracy < self.least_feasible
+        return accuracy <= self.best_infeasible and accuracy < self.least_feasible
 
 
 class Rungs:

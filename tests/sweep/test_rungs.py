@@ -56,9 +56,9 @@ def test_stops_who_stands_where_only_infeasible_trials_came_from(trials):
     for number, (accuracy, feasible) in enumerate(trials):
         verdict = rungs.judge(number, 9, 1, {"accuracy": accuracy, "flops": -number})  # nobody is dominated
 
-        as_accurate_failed = sum(a >= accuracy and not made_it for a, made_it in ended)
+        as_accurate_failed = any(a >= accuracy and not made_it for a, made_it in ended)
         as_inaccurate_made_it = any(a <= accuracy and made_it for a, made_it in ended)
-        assert verdict.goes_on == (as_accurate_failed < 2 or as_inaccurate_made_it)
+        assert verdict.goes_on == (not as_accurate_failed or as_inaccurate_made_it)
         assert verdict.hopeless != verdict.goes_on
         if verdict.goes_on:
             rungs.ended(number, feasible)
