@@ -31,13 +31,13 @@ class Verdict:
 
     def __str__(self) -> str:
         if self.hopeless:
-            return "one as accurate there ended infeasible, and none as inaccurate ended feasible"
+            return "one of its method as accurate there ended infeasible, and none as inaccurate ended feasible"
         return f"{self.better} of the {self.reached} trials there rank better"
 
 
 @dataclass
 class _Fates:
-    """What became of the trials that trained to their end, by their accuracy at a rung."""
+    """What became of the trials of a method that trained to their end, by their accuracy at a rung."""
 
     best_infeasible: float = -math.inf
     least_feasible: float = math.inf
@@ -58,8 +58,9 @@ class Rungs:
     Only accuracy has a fidelity, so a trial is compared with those that trained as long and will train as long. It
     goes on if its non-domination rank is 0, or if fewer than one in ``factor`` have a better rank. Trials that will end
     infeasible come after all that will not (as in Deb et al. 2002), whatever their rank: they are told by their
-    accuracy, from which others went the same way. A verdict depends on nothing but the trials that reached the rung
-    before and how those ended: remembered in the study, they are all the state there is.
+    accuracy, from which others of their method went the same way; methods learn at different paces. A verdict depends
+    on nothing but the trials that reached the rung before and how those ended: remembered in the study, they are all
+    the state there is.
     """
 
     def __init__(self, config: RungsConfig | None, objectives: Mapping[str, str]) -> None:
@@ -67,22 +68,22 @@ class Rungs:
         self._config = config
         self._objectives = objectives
         self._ranks: dict[tuple[int, int], Ranks] = {}
-        self._fates: dict[tuple[int, int], _Fates] = {}
-        self._accuracies: dict[int, dict[tuple[int, int], float]] = {}
+        self._fates: dict[tuple[str, int, int], _Fates] = {}
+        self._accuracies: dict[int, dict[tuple[str, int, int], float]] = {}
 
     def epochs(self, total: int) -> Sequence[int]:
         """The rungs of a training of ``total`` epochs."""
         return self._config.epochs(total) if self._config else ()
 
-    def judge(self, number: int, total: int, rung: int, metrics: Mapping[str, float]) -> Verdict:
+    def judge(self, number: int, method: str, total: int, rung: int, metrics: Mapping[str, float]) -> Verdict:
         """Take a trial into a rung, with its objectives and its accuracy there."""
         assert self._config is not None  # noqa: S101 - without a configuration there is no rung to judge at
-        accuracy = self._accuracies.setdefault(number, {})[total, rung] = metrics["accuracy"]
+        accuracy = self._accuracies.setdefault(number, {})[method, total, rung] = metrics["accuracy"]
         ranks = self._ranks.setdefault((total, rung), Ranks(len(self._objectives)))
         signs = {"max": 1.0, "min": -1.0}
         rank = ranks.add([signs[way] * metrics[name] for name, way in self._objectives.items()])
         better, reached = ranks.above(rank), len(ranks)
-        fates = self._fates.get((total, rung))
+        fates = self._fates.get((method, total, rung))
         hopeless = fates is not None and fates.hopeless(accuracy)
         return Verdict(better * self._config.factor < reached and not hopeless, better, reached, hopeless)
 

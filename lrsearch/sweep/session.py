@@ -199,7 +199,7 @@ class SweepSession:
         """Finish what ended while no driver was looking; return what has to be continued."""
         unfinished = {asked.number: _Running(asked) for asked in self._study.unfinished()}
         for record in self._study.rung_records():
-            self._rungs.judge(record.number, record.epochs, record.rung, record.metrics)
+            self._rungs.judge(record.number, record.method, record.epochs, record.rung, record.metrics)
             if record.number in unfinished:
                 unfinished[record.number].verdicts[record.rung] = record.verdict
         for finished in self._study.finished():
@@ -246,8 +246,8 @@ class SweepSession:
         asked = running.asked
         known = self._metrics_at(rung, running)
         metrics = {name: known[name] for name in (*self.space.objectives, "accuracy")}
-        verdict = running.verdicts[rung] = self._rungs.judge(asked.number, asked.epochs, rung, metrics)
-        self._study.remember_rung(RungRecord(asked.number, asked.epochs, rung, metrics, verdict))
+        verdict = running.verdicts[rung] = self._rungs.judge(asked.number, asked.method, asked.epochs, rung, metrics)
+        self._study.remember_rung(RungRecord(asked.number, asked.method, asked.epochs, rung, metrics, verdict))
         return verdict
 
     def _metrics_at(self, rung: int, running: _Running) -> dict[str, float]:

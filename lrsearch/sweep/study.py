@@ -58,6 +58,7 @@ class RungRecord:
     """What is remembered of a trial that reached a rung."""
 
     number: int
+    method: str
     epochs: int
     rung: int
     metrics: dict[str, float]
@@ -125,7 +126,8 @@ class SweepStudy:
     @patient
     def remember_rung(self, record: RungRecord) -> None:
         """Keep what a verdict was based on, and the verdict, with the trial."""
-        content = {"epochs": record.epochs, "metrics": record.metrics, "verdict": asdict(record.verdict)}
+        content = asdict(record)
+        del content["number"], content["rung"]
         self._trial(self._frozen(record.number)).set_user_attr(f"{_RUNG}{record.rung}", content)
 
     @patient
@@ -134,6 +136,7 @@ class SweepStudy:
         return [
             RungRecord(
                 frozen.number,
+                content["method"],
                 content["epochs"],
                 int(name.removeprefix(_RUNG)),
                 content["metrics"],

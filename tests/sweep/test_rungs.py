@@ -30,7 +30,7 @@ def dominated(metrics, others):
 def test_nobody_undominated_stops_and_the_best_share_goes_on(trials, factor):
     rungs = Rungs(RungsConfig(first=1, factor=factor), OBJECTIVES)
     for count, metrics in enumerate(trials):
-        verdict = rungs.judge(count, 9, 1, metrics)
+        verdict = rungs.judge(count, "alds", 9, 1, metrics)
 
         assert verdict.reached == count + 1
         if not dominated(metrics, trials[:count]):
@@ -44,17 +44,17 @@ def test_nobody_undominated_stops_and_the_best_share_goes_on(trials, factor):
 def test_trials_of_different_length_are_not_compared():
     rungs = Rungs(RungsConfig(first=1), OBJECTIVES)
     for number, accuracy in enumerate((90, 91, 92)):
-        rungs.judge(number, 9, 1, {"accuracy": accuracy, "flops": 10})
+        rungs.judge(number, "alds", 9, 1, {"accuracy": accuracy, "flops": 10})
 
-    assert not rungs.judge(3, 9, 1, {"accuracy": 80, "flops": 20}).goes_on
-    assert rungs.judge(4, 27, 1, {"accuracy": 80, "flops": 20}).goes_on
+    assert not rungs.judge(3, "alds", 9, 1, {"accuracy": 80, "flops": 20}).goes_on
+    assert rungs.judge(4, "alds", 27, 1, {"accuracy": 80, "flops": 20}).goes_on
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30))
 def test_stops_who_stands_where_only_infeasible_trials_came_from(trials):
     rungs, ended = Rungs(RungsConfig(first=1), OBJECTIVES), []
     for number, (accuracy, feasible) in enumerate(trials):
-        verdict = rungs.judge(number, 9, 1, {"accuracy": accuracy, "flops": -number})  # nobody is dominated
+        verdict = rungs.judge(number, "alds", 9, 1, {"accuracy": accuracy, "flops": -number})  # nobody is dominated
 
         as_accurate_failed = any(a >= accuracy and not made_it for a, made_it in ended)
         as_inaccurate_made_it = any(a <= accuracy and made_it for a, made_it in ended)
@@ -63,6 +63,15 @@ def test_stops_who_stands_where_only_infeasible_trials_came_from(trials):
         if verdict.goes_on:
             rungs.ended(number, feasible)
             ended.append((accuracy, feasible))
+
+
+def test_what_became_of_one_methods_trials_says_nothing_of_another():
+    rungs = Rungs(RungsConfig(first=1), OBJECTIVES)
+    rungs.judge(0, "ft", 9, 1, {"accuracy": 60, "flops": 10})
+    rungs.ended(0, feasible=False)
+
+    assert rungs.judge(1, "ft", 9, 1, {"accuracy": 55, "flops": 5}).hopeless
+    assert rungs.judge(2, "tucker", 9, 1, {"accuracy": 54, "flops": 4}).goes_on
 
 
 @pytest.mark.parametrize(
