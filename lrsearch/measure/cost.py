@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from lrsearch.factorize import ChannelGather
@@ -34,7 +35,8 @@ def count_cost(model: nn.Module, example_input: Tensor | None) -> Cost:
     if example_input is None:
         return Cost(params, None)
     devices = [example_input.device] if example_input.is_cuda else []
-    # The counter does not see into the fused kernels of attention's fast path.
+    # The counter does not see into the fused kernels of attention's fast path, nor into all of those that PyTorch
+    # takes for scaled dot products where they suit the device.
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -42,6 +44,7 @@ def count_cost(model: nn.Module, example_input: Tensor | None) -> Cost:
             evaluation_mode(model),
             torch.random.fork_rng(devices),
             torch.no_grad(),
+            sdpa_kernel(SDPBackend.MATH),
             FlopCounterMode(display=False) as counter,
         ):
             model(example_input)
