@@ -126,8 +126,7 @@ class SweepStudy:
     @patient
     def remember_rung(self, record: RungRecord) -> None:
         """Keep what a verdict was based on, and the verdict, with the trial."""
-        content = asdict(record)
-        del content["number"], content["rung"]
+        content = {"epochs": record.epochs, "metrics": record.metrics, "verdict": asdict(record.verdict)}
         self._trial(self._frozen(record.number)).set_user_attr(f"{_RUNG}{record.rung}", content)
 
     @patient
@@ -136,7 +135,7 @@ class SweepStudy:
         return [
             RungRecord(
                 frozen.number,
-                content["method"],
+                frozen.user_attrs["method"],
                 content["epochs"],
                 int(name.removeprefix(_RUNG)),
                 content["metrics"],
