@@ -133,8 +133,7 @@ def foldings(shape: LayerShape, schemes: Sequence[int]) -> list[int]:
 def useful_subspaces(shape: LayerShape, scheme: int) -> list[int]:
     """The numbers of subspaces for which a layer of rank 1 is smaller than the dense one; 1 if there are any."""
     dense = layer_cost(shape, DENSE)
-    channels = shape.in_per_group
-    divisors = [k for k in range(1, channels + 1) if channels % k == 0]
+    divisors = [k for k in range(1, shape.in_per_group + 1) if shape.in_per_group % k == 0]
     return [k for k in divisors if is_smaller(layer_cost(shape, svd(scheme, k, 1)), dense)]
 
 
