@@ -13,7 +13,10 @@ import torch
 def random_state(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators, which dropout draws from, and put them back afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        # torch.manual_seed formats a stack trace, too, for every kind of device that is not in use.
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed_all(seed)
         yield
 
 
