@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lrsearch.training.dlrt.gradients import Gradients, Move
+from lrsearch.training.dlrt.orthonormal import extend
 
 Integrator = Literal["bug", "parallel", "fixed_rank", "s_only"]
 AUGMENTING: tuple[Integrator, ...] = ("bug", "parallel")
@@ -63,24 +64,12 @@ def replace_bases(gradients: Gradients, step: float, clip: float | None = None) 
 def _augmented(gradients: Gradients, corner: Callable[[Tensor, Tensor], Tensor]) -> Move:
     """The gradient of the augmented S in blocks: all but ``corner`` of the new columns are known from K and L."""
     layer = gradients.layer
-    left, below = _basis(layer.U, gradients.left)
-    right, beside = _basis(layer.V, gradients.right)
+    left, below = extend(layer.U, gradients.left)
+    right, beside = extend(layer.V, gradients.right)
     above = torch.cat([gradients.core, beside.mT], -1)
     below = torch.cat([below, corner(left[..., layer.rank :], right[..., layer.rank :])], -1)
     padding = _padding(left, layer.rank), _padding(right, layer.rank)
     return Move(left, right, *padding, torch.cat([above, below], -2))
-
-
-def _basis(old: Tensor, gained: Tensor) -> tuple[Tensor, Tensor]:
-    """An orthonormal basis of both, as far as there is room, and N^T ``gained`` for its new columns N.
-
-    The first columns are the old ones, made orthonormal anew, so that rounding errors do not add up over the steps.
-    """
-    rank = old.shape[-1]
-    basis, factor = torch.linalg.qr(torch.cat([old.mT, gained.mT], -2).mT)
-    signs = factor.diagonal(dim1=-2, dim2=-1)[..., :rank].sign()
-    basis[..., :rank] *= signs[..., None, :]
-    return basis, factor[..., rank:, rank:]
 
 
 def _zeros(left: Tensor, right: Tensor) -> Tensor:

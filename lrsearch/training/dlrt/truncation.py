@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lrsearch.errors import TrialFailedError
 from lrsearch.training.dlrt.layers import LowRankLayer
+from lrsearch.training.dlrt.orthonormal import at_once
 from lrsearch.training.dlrt.transport import transport
 
 Spectrum: TypeAlias = npt.NDArray[np.float64]
@@ -122,4 +123,4 @@ def _wider(basis: Tensor, by: int) -> Tensor:
     """More orthonormal columns: of all unit vectors those farthest from the span, made orthogonal to it."""
     free = (1 - basis.square().sum(-1)).topk(by, dim=-1).indices
     units = torch.nn.functional.one_hot(free, basis.shape[-2]).mT.to(basis.dtype)
-    return torch.cat([basis, torch.linalg.qr(torch.cat([basis, units], -1)).Q[..., basis.shape[-1] :]], -1)
+    return at_once(basis, units).basis
