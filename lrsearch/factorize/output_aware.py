@@ -12,6 +12,7 @@ first stage sees one: fitted slice by slice, while the second stage is fitted to
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,6 +22,38 @@ from lrsearch.factorize.stages import first_owns
 from lrsearch.factorize.svd import diagonal_blocks, fold
 
 _NEGLIGIBLE = 1e-9
+
+
+@dataclass(frozen=True)
+class DenseOutputs:
+    """What one group of a layer puts out, in double precision.
+
+    Attributes:
+        weight: W, (S, C, height, width).
+        covariance: C, (D, D) with D = C height width in that order.
+        importance: the positive definite H, (S, S).
+    """
+
+    weight: Tensor
+    covariance: Tensor
+    importance: Tensor
+
+    @cached_property
+    def root(self) -> Tensor:
+        """Of the importance, symmetric."""
+        values, vectors = torch.linalg.eigh(self.importance)
+        root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
+        return root
+
+    @cached_property
+    def shared(self) -> Tensor:
+        """(D, S): the covariance of the patches with the outputs, C W^T."""
+        return self.covariance @ self.weight.flatten(1).mT
+
+    @cached_property
+    def energy(self) -> Tensor:
+        """The output error of nothing at all."""
+        return ((self.importance @ self.weight.flatten(1)) * self.shared.mT).sum()
 
 
 @dataclass(frozen=True)
@@ -52,55 +85,54 @@ class OutputDecomposition:
         return reshaped
 
 
-def decompose(
-    weight: Tensor,
-    covariance: Tensor,
-    importance: Tensor,
-    scheme: int,
-    subspaces: int = 1,
-    ranks: int | None = None,
-) -> OutputDecomposition:
+def decompose(dense: DenseOutputs, scheme: int, subspaces: int = 1, ranks: int | None = None) -> OutputDecomposition:
     """Decompose one group of a layer for its outputs.
 
     The rows of the first stage are ordered by use and a Cholesky factor of their outputs' covariance is nested,
     so that one factorization serves every rank.
 
     Args:
-        weight: W, (S, C, height, width).
-        covariance: C, (D, D) with D = C height width in that order.
-        importance: the positive definite H, (S, S).
+        dense: what the group puts out.
         scheme: which kernel axes the first stage owns, see ``fold``.
         subspaces: number k of slices of consecutive input channels; divides C.
         ranks: how many are of interest; all by default.
     """
-    weight, covariance, importance = (part.to(torch.float64) for part in (weight, covariance, importance))
-    root = _root(importance)
-    flat = weight.flatten(1)
-    cells = _cells(weight.shape, scheme)
-    blocks = diagonal_blocks(covariance[None], subspaces)[0]
-    parts = zip((root @ flat).reshape(weight.shape).chunk(subspaces, dim=1), blocks, strict=True)
+    shape, cells = dense.weight.shape, _cells(dense.weight.shape, scheme)
+    important = (dense.root @ dense.weight.flatten(1)).reshape(shape)
+    blocks = diagonal_blocks(dense.covariance[None], subspaces)[0]
+    parts = zip(important.chunk(subspaces, dim=1), blocks, strict=True)
     own = torch.stack([_first_stage(*part, scheme)[:ranks] for part in parts], 1)
-    first = all_entries(own.flatten(2)).reshape(-1, weight.shape[1], *own.shape[3:])
-    factor, explained = fit_second(first.flatten(1), cells, flat, covariance, subspaces)
-    kept = (explained @ root).square().sum(1).reshape(len(first) // subspaces, -1).sum(1).cumsum(0)
-    total = ((root @ flat @ covariance) * (root @ flat)).sum()
-    errors = torch.cat([total[None], total - kept]).clamp_min(0)
+    first = all_entries(own.flatten(2)).reshape(-1, shape[1], *own.shape[3:])
+    factor, explained = fit_second(own.flatten(2), cells, dense)
+    kept = (explained @ dense.root).square().sum(1).reshape(len(own), -1).sum(1).cumsum(0)
+    errors = torch.cat([dense.energy[None], dense.energy - kept]).clamp_min(0)
     return OutputDecomposition(errors, first, cells, factor, explained, subspaces)
 
 
-def fit_second(
-    kernels: Tensor, cells: Tensor, weight: Tensor, covariance: Tensor, subspaces: int
-) -> tuple[Tensor, Tensor]:
-    """The least-squares fit of the dense output on what the first stage's ``kernels`` (rank k, entries) put out.
+def fit_second(own: Tensor, cells: Tensor, dense: DenseOutputs) -> tuple[Tensor, Tensor]:
+    """The least-squares fit of the dense output on what the first stage puts out.
+
+    Args:
+        own: the first stage's kernels, (rank, k, entries / k), each on its own slice alone.
+        cells: as in ``OutputDecomposition``.
+        dense: what the group puts out.
 
     Returns:
         ``factor`` and ``explained`` as in ``OutputDecomposition``.
     """
-    own, seen = own_entries(kernels, subspaces), cells.reshape(len(cells), subspaces, -1)
-    outputs = torch.stack([torch.einsum("rke,ked->rkd", own, covariance[cell]) for cell in seen], 2).flatten(0, 2)
-    gram = torch.stack([torch.einsum("nke,rke->nrk", outputs[:, cell], own) for cell in seen], 3).flatten(1)
-    factor = cholesky(gram)
-    return factor, torch.linalg.solve_triangular(factor, outputs @ weight.mT, upper=False)
+    count, subspaces = own.shape[0] * own.shape[1], own.shape[1]
+    gram = own.new_empty(count, len(cells), count, len(cells))
+    for index, cell in enumerate(cells):
+        earlier = cells[: index + 1].flatten()
+        seen = dense.covariance[cell[:, None], earlier].reshape(subspaces, -1, len(earlier))
+        outputs = torch.einsum("rke,ked->rkd", own, seen).reshape(count, index + 1, subspaces, -1)
+        block = torch.einsum("ncke,rke->ncrk", outputs, own).flatten(2)
+        gram[:, index, :, : index + 1] = block.mT
+        gram[:, : index + 1, :, index] = block.permute(2, 1, 0)
+    factor = cholesky(gram.flatten(2).flatten(0, 1))
+    seen = dense.shared[cells].reshape(len(cells), subspaces, -1, dense.shared.shape[1])
+    shared = torch.einsum("rke,ckes->rkcs", own, seen).flatten(0, 2)
+    return factor, torch.linalg.solve_triangular(factor, shared, upper=False)
 
 
 def multiply_out(kernels: Tensor, second: Tensor, cells: Tensor) -> Tensor:
@@ -113,20 +145,15 @@ def multiply_out(kernels: Tensor, second: Tensor, cells: Tensor) -> Tensor:
 
 def cholesky(gram: Tensor) -> Tensor:
     """Of matrices (..., n, n) that may be singular: with as little added to its diagonal as it takes."""
-    level = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] + torch.finfo(gram.dtype).tiny
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype)
+    level = gram.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True) + torch.finfo(gram.dtype).tiny
     for jitter in (1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0):
-        factor, failed = torch.linalg.cholesky_ex(gram + jitter * level * identity)
+        raised = gram.clone()
+        raised.diagonal(dim1=-2, dim2=-1).add_(jitter * level)
+        factor, failed = torch.linalg.cholesky_ex(raised)
         if not failed.any():
             exact: Tensor = factor
             return exact
     raise LrsearchError("the covariance of a layer's inputs is not finite, expected finite calibration inputs")
-
-
-def _root(matrix: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrix)
-    root: Tensor = (vectors * values.clamp_min(0).sqrt()) @ vectors.mT
-    return root
 
 
 def own_entries(kernels: Tensor, subspaces: int) -> Tensor:
@@ -157,17 +184,17 @@ def grouped(first: Tensor, second: Tensor, subspaces: int) -> tuple[Tensor, Tens
 def _first_stage(weight: Tensor, covariance: Tensor, scheme: int) -> Tensor:
     """Leading right factors of the folded weight in the space whitened by the covariance of its columns.
 
-    With M = U S V^T R^-1 for R^2 the covariance, U^T M are the rows; from whichever Gram matrix is smaller.
+    With M = U S V^T R^-1 for R R^T the covariance, U^T M are the rows; from whichever Gram matrix is smaller.
     """
     matrix, cells = fold(weight, 1, scheme, 1)[0, 0], _cells(weight.shape, scheme)
-    columns = torch.stack([covariance[cell][:, cell] for cell in cells]).mean(0)
+    columns = torch.stack([covariance[cell[:, None], cell] for cell in cells]).mean(0)
     if matrix.shape[0] <= matrix.shape[1]:
         energies, left = torch.linalg.eigh(matrix @ columns @ matrix.mT)
         rows, scale = left.mT @ matrix, energies.clamp_min(0).sqrt()
     else:
-        root, gram = _root(columns), matrix.mT @ matrix
-        scale, right = torch.linalg.eigh(root @ gram @ root)
-        rows = right.mT @ root @ gram
+        root, gram = cholesky(columns), matrix.mT @ matrix
+        scale, right = torch.linalg.eigh(root.mT @ gram @ root)
+        rows = right.mT @ root.mT @ gram
     # To outputs of equal variance, so that the least squares are well conditioned.
     least = (_NEGLIGIBLE * scale[-1]).clamp_min(torch.finfo(scale.dtype).tiny)
     rows = (rows / scale.clamp_min(float(least))[:, None]).flip(0)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lrsearch.factorize.alternating import refine
-from lrsearch.factorize.output_aware import decompose, multiply_out
+from lrsearch.factorize.output_aware import DenseOutputs, decompose, multiply_out
 from tests.factorize.test_output_aware import positive, problem
 
 
@@ -20,9 +20,9 @@ def error(change: Tensor, covariance: Tensor, importance: Tensor) -> float:
 def test_the_output_error_never_rises(seed: int, scheme: int, rank: int, subspaces: int) -> None:
     weight, inputs = problem(seed)
     covariance, importance = inputs @ inputs.mT, positive(5, seed)
-    made = decompose(weight, covariance, importance, scheme, subspaces)
+    made = decompose(DenseOutputs(weight, covariance, importance), scheme, subspaces)
     rank = min(rank, len(made.errors) - 1)
-    first, second = refine(made, weight, covariance, importance, rank)
+    first, second = refine(made, DenseOutputs(weight, covariance, importance), rank)
     assert first.shape == made.first[: rank * subspaces].shape
     assert torch.equal(first != 0, made.first[: rank * subspaces] != 0)
     assert second.shape == made.second(rank).shape
@@ -39,8 +39,8 @@ def test_it_ends_where_neither_stage_can_do_better_alone(
     monkeypatch.setattr("lrsearch.factorize.alternating._SWEEPS", 2000)
     weight, inputs = problem(5)
     covariance, importance = inputs @ inputs.mT, positive(5, 5)
-    made = decompose(weight, covariance, importance, scheme, subspaces)
-    first, second = refine(made, weight, covariance, importance, 2)
+    made = decompose(DenseOutputs(weight, covariance, importance), scheme, subspaces)
+    first, second = refine(made, DenseOutputs(weight, covariance, importance), 2)
     kernels, root = first.flatten(1), torch.linalg.cholesky(importance).mT
     reached = error(weight.flatten(1) - multiply_out(kernels, second, made.cells), covariance, importance)
     assert reached < 0.99 * float(made.errors[2])
@@ -65,5 +65,6 @@ def test_it_ends_where_neither_stage_can_do_better_alone(
 def test_dead_inputs_do_no_harm(scheme: int) -> None:
     weight, _ = problem(0)
     nothing, equal = torch.zeros(18, 18, dtype=torch.float64), torch.eye(5, dtype=torch.float64)
-    for stage in refine(decompose(weight, nothing, equal, scheme), weight, nothing, equal, 1):
+    dense = DenseOutputs(weight, nothing, equal)
+    for stage in refine(decompose(dense, scheme), dense, 1):
         assert bool(torch.isfinite(stage).all())

@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from lrsearch.factorize.output_aware import OutputDecomposition, decompose, grouped, multiply_out
+from lrsearch.factorize.output_aware import DenseOutputs, OutputDecomposition, decompose, grouped, multiply_out
 
 SHAPE = (5, 3, 2, 3)
 SIDE = 18
+EQUAL = torch.eye(5, dtype=torch.float64)
 
 
 def problem(seed: int) -> tuple[Tensor, Tensor]:
@@ -42,7 +43,7 @@ def optimum(weight: Tensor, inputs: Tensor, rank: int) -> Tensor:
 @given(seed=st.integers(0, 10_000), rank=st.integers(1, 5))
 def test_scheme_0_is_the_best_approximation_of_the_output(seed: int, rank: int) -> None:
     weight, inputs = problem(seed)
-    made = decompose(weight, inputs @ inputs.mT, torch.eye(5), 0)
+    made = decompose(DenseOutputs(weight, inputs @ inputs.mT, EQUAL), 0)
     best = optimum(weight.flatten(1), inputs, rank)
     torch.testing.assert_close(approximation(made, rank), best, rtol=1e-6, atol=1e-6)
     expected = ((weight.flatten(1) - best) @ inputs).square().sum()
@@ -56,7 +57,7 @@ def test_important_outputs_are_kept_as_if_they_were_scaled(seed: int, rank: int)
     importance = positive(5, seed + 1)
     factor = torch.linalg.cholesky(importance).mT
     best = torch.linalg.solve(factor, optimum(factor @ weight.flatten(1), inputs, rank))
-    made = decompose(weight, inputs @ inputs.mT, importance, 0)
+    made = decompose(DenseOutputs(weight, inputs @ inputs.mT, importance), 0)
     torch.testing.assert_close(approximation(made, rank), best, rtol=1e-5, atol=1e-5)
 
 
@@ -65,7 +66,7 @@ def test_important_outputs_are_kept_as_if_they_were_scaled(seed: int, rank: int)
 def test_slices_that_say_nothing_of_each_other_are_each_approximated_best(seed: int, rank: int) -> None:
     weight, inputs = problem(seed)
     apart = torch.block_diag(*inputs.chunk(3))
-    made = decompose(weight, apart @ apart.mT, torch.eye(5), 0, subspaces=3)
+    made = decompose(DenseOutputs(weight, apart @ apart.mT, EQUAL), 0, subspaces=3)
     pairs = zip(weight.flatten(1).chunk(3, dim=1), inputs.chunk(3), strict=True)
     best = torch.cat([optimum(part, given, rank) for part, given in pairs], 1)
     torch.testing.assert_close(approximation(made, rank), best, rtol=1e-5, atol=1e-5)
@@ -77,14 +78,14 @@ def test_slices_that_say_nothing_of_each_other_are_each_approximated_best(seed: 
 def test_errors_are_those_of_the_real_outputs_and_never_rise(scheme: int, subspaces: int, seed: int) -> None:
     weight, inputs = problem(seed)
     importance = positive(5, seed)
-    made = decompose(weight, inputs @ inputs.mT, importance, scheme, subspaces)
+    made = decompose(DenseOutputs(weight, inputs @ inputs.mT, importance), scheme, subspaces)
     for rank in range(len(made.errors)):
         change = (weight.flatten(1) - approximation(made, rank)) @ inputs if rank else weight.flatten(1) @ inputs
         expected = torch.trace(change.mT @ importance @ change)
         torch.testing.assert_close(made.errors[rank], expected, rtol=1e-6, atol=1e-7 * float(made.errors[0]))
     assert bool((made.errors.diff() <= 1e-9 * made.errors[0]).all())
     assert made.errors[-1] <= 1e-7 * made.errors[0]
-    fewer = decompose(weight, inputs @ inputs.mT, importance, scheme, subspaces, ranks=1)
+    fewer = decompose(DenseOutputs(weight, inputs @ inputs.mT, importance), scheme, subspaces, ranks=1)
     torch.testing.assert_close(fewer.errors, made.errors[:2])
 
 
@@ -92,7 +93,7 @@ def test_errors_are_those_of_the_real_outputs_and_never_rise(scheme: int, subspa
 def test_no_second_stage_does_better(scheme: int) -> None:
     """Regress the dense outputs on what the first stage puts out."""
     weight, inputs = problem(7)
-    made = decompose(weight, inputs @ inputs.mT, torch.eye(5), scheme)
+    made = decompose(DenseOutputs(weight, inputs @ inputs.mT, EQUAL), scheme)
     for rank in (1, 2):
         kernels = made.first[:rank].flatten(1)
         features = torch.stack([kernels @ inputs[cell] for cell in made.cells], 1).flatten(0, 1).mT
@@ -108,7 +109,7 @@ def test_two_convolutions_make_the_approximation(
     scheme: int, first: tuple[int, int], second: tuple[int, int], subspaces: int
 ) -> None:
     weight, inputs = problem(3)
-    made = decompose(weight, inputs @ inputs.mT, positive(5, 3), scheme, subspaces)
+    made = decompose(DenseOutputs(weight, inputs @ inputs.mT, positive(5, 3)), scheme, subspaces)
     images = torch.randn(2, 3, 7, 8, dtype=torch.float64)
     for rank in (1, len(made.errors) - 1):
         kernels, seconds = grouped(made.first[: rank * subspaces], made.second(rank), subspaces)
@@ -122,6 +123,6 @@ def test_two_convolutions_make_the_approximation(
 @pytest.mark.parametrize("scheme", range(4))
 def test_dead_inputs_do_no_harm(scheme: int) -> None:
     weight, _ = problem(0)
-    made = decompose(weight, torch.zeros(SIDE, SIDE), torch.eye(5), scheme)
+    made = decompose(DenseOutputs(weight, torch.zeros(SIDE, SIDE, dtype=torch.float64), EQUAL), scheme)
     assert bool(torch.isfinite(approximation(made, 1)).all())
     assert float(made.errors.max()) == 0

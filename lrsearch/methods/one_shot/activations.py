@@ -6,7 +6,6 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,8 @@ from lrsearch.methods.base import Loader
 
 POSITIONS = 64
 """Of each image's output positions this many are drawn for a covariance, for neighbours say much the same."""
+_BLOCK = 512
+"""Columns of a product of which only a triangle is needed are taken so many at once."""
 
 
 class Observer(ABC):
@@ -28,9 +29,6 @@ class Observer(ABC):
     Attributes:
         absorbed: whether a bias or batch norm behind the layer can make up for a change of its inputs' mean.
     """
-
-    together: ClassVar[int]
-    """How many images are looked at as one."""
 
     def __init__(self, module: nn.Module, shape: LayerShape) -> None:
         self.module, self.shape = module, shape
@@ -41,9 +39,10 @@ class Observer(ABC):
 
     def see(self, inputs: Tensor, gradient: Tensor, images: int) -> None:
         """What the layer was given by a batch of ``images``, and the gradient at its output."""
-        channels = 1 if isinstance(self.module, nn.Conv2d) else -1
-        pieces = -(-images // self.together)
-        for given, mattered in zip(inputs.chunk(pieces), gradient.movedim(channels, -1).chunk(pieces), strict=True):
+        gradients = gradient.movedim(1 if isinstance(self.module, nn.Conv2d) else -1, -1)
+        positions = max(gradients[..., 0].numel() // images, 1)
+        pieces = -(-images // self._together(positions))
+        for given, mattered in zip(inputs.chunk(pieces), gradients.chunk(pieces), strict=True):
             rows = self._grouped(self._chosen(patches_of(self.module, given)), self._side)
             self._sum += rows.sum(1).cpu()
             self._rows += rows.shape[1]
@@ -64,6 +63,10 @@ class Observer(ABC):
         return patches
 
     @abstractmethod
+    def _together(self, positions: int) -> int:
+        """How many images are looked at as one, of so many output positions each."""
+
+    @abstractmethod
     def _add(self, rows: Tensor, gradients: Tensor) -> None:
         """(groups, n, D) patches and (groups, n, S) gradients."""
 
@@ -73,8 +76,6 @@ class Observer(ABC):
 
 class Covariances(Observer):
     """``inputs``, (groups, D, D): the covariance of the patches; their second moment where it is not ``absorbed``."""
-
-    together = 16
 
     def __init__(self, module: nn.Module, shape: LayerShape) -> None:
         super().__init__(module, shape)
@@ -87,11 +88,14 @@ class Covariances(Observer):
         drawn = torch.randperm(patches.shape[1], generator=self._generator)[:POSITIONS]
         return patches[:, drawn.to(patches.device)]
 
+    def _together(self, positions: int) -> int:
+        return 16
+
     def _add(self, rows: Tensor, gradients: Tensor) -> None:
-        self._moment += (rows.mT @ rows).cpu()
+        add_gram(self._moment, rows)
 
     def _moments(self, images: int) -> dict[str, Tensor]:
-        mean, moment = self._sum / self._rows, self._moment / self._rows
+        mean, moment = self._sum / self._rows, both_triangles(self._moment) / self._rows
         return {"inputs": moment - mean[:, :, None] * mean[:, None, :] if self.absorbed else moment}
 
 
@@ -157,6 +161,18 @@ def patches_of(module: nn.Module, inputs: Tensor) -> Tensor:
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
     padded = functional.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)
     return functional.unfold(padded, module.kernel_size, module.dilation, 0, module.stride).mT
+
+
+def add_gram(total: Tensor, rows: Tensor) -> None:
+    """Add rows^T rows (groups, D, D) to ``total``, on the CPU, but not all of what is above its diagonal."""
+    for start in range(0, total.shape[-1], _BLOCK):
+        end = min(start + _BLOCK, total.shape[-1])
+        total[..., start:end, :end] += (rows[..., start:end].mT @ rows[..., :end]).cpu()
+
+
+def both_triangles(lower: Tensor) -> Tensor:
+    """The symmetric matrices of which this is the lower triangle."""
+    return lower.tril() + lower.tril(-1).mT
 
 
 @contextmanager

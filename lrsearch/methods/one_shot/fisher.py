@@ -13,10 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from lrsearch.factorize import LayerShape
-from lrsearch.methods.one_shot.activations import Observer
+from lrsearch.methods.one_shot.activations import Observer, add_gram, both_triangles
 
 _FLOOR = 0.02
 """The part of the importance that all outputs share, for gradients are estimated from few inputs."""
+
+_TOGETHER = 4, 16
+"""The least and the most images whose gradients are summed."""
 
 
 class Fisher(Observer):
@@ -25,24 +28,35 @@ class Fisher(Observer):
     Where the mean is ``absorbed`` G is the gradient for inputs less their mean so far.
     """
 
-    together = 4  # gradients have random signs, so that the second moments of their sums add up too
-
     def __init__(self, module: nn.Module, shape: LayerShape) -> None:
         super().__init__(module, shape)
         self._inputs = torch.zeros(shape.groups, self._side, self._side, dtype=torch.float64)
         self._outputs = torch.zeros(shape.groups, shape.out_per_group, shape.out_per_group, dtype=torch.float64)
 
+    def _together(self, positions: int) -> int:
+        """More where E[G^T G] takes longer than G, which is where there are more inputs than positions.
+
+        Gradients have random signs, so that the second moments of their sums add up too.
+        """
+        return min(max(self._side // positions, _TOGETHER[0]), _TOGETHER[1])
+
     def _add(self, rows: Tensor, gradients: Tensor) -> None:
         if self.absorbed:
             rows = rows - (self._sum / self._rows)[:, None].to(rows)
-        weight_gradient = gradients.mT @ rows
-        self._inputs += (weight_gradient.mT @ weight_gradient).cpu()
-        self._outputs += (weight_gradient @ weight_gradient.mT).cpu()
+        if rows.shape[1] < gradients.shape[2]:
+            # With Q R the gradients G is Q (R rows), and R rows has fewer rows than G
+            factor = torch.linalg.qr(gradients.mT, mode="r").R @ rows
+            moment = gradients.mT @ (rows @ rows.mT) @ gradients
+        else:
+            factor = gradients.mT @ rows
+            moment = factor @ factor.mT
+        self._outputs += moment.cpu()
+        add_gram(self._inputs, factor)
 
     def _moments(self, images: int) -> dict[str, Tensor]:
         level = self._outputs.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp_min(torch.finfo(torch.float64).tiny)
         equal = torch.eye(self._outputs.shape[1], dtype=torch.float64) / self._outputs.shape[1]
         return {
-            "inputs": self._inputs / images,
+            "inputs": both_triangles(self._inputs) / images,
             "outputs": (1 - _FLOOR) * self._outputs / level + _FLOOR * equal,
         }

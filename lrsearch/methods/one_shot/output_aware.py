@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lrsearch.allocate import Candidates
 from lrsearch.factorize import LayerShape, factorize_layer, find_layers, layer_cost
 from lrsearch.factorize.alternating import refine
-from lrsearch.factorize.output_aware import OutputDecomposition, decompose, grouped, multiply_out
+from lrsearch.factorize.output_aware import DenseOutputs, OutputDecomposition, decompose, grouped, multiply_out
 from lrsearch.methods import base
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.methods.one_shot.activations import Observer, observe
@@ -139,23 +139,25 @@ class _View:
     ) -> None:
         self.shape = shape
         exact = weight.detach().cpu().to(torch.float64)
-        self._weight = exact.reshape(shape.groups, shape.out_per_group, shape.in_per_group, *shape.kernel)
-        side = self._weight[0, 0].numel()
+        weights = exact.reshape(shape.groups, shape.out_per_group, shape.in_per_group, *shape.kernel)
+        side = weights[0, 0].numel()
         white = torch.eye(side, dtype=torch.float64).expand(shape.groups, side, side)
         equal = torch.eye(shape.out_per_group, dtype=torch.float64).expand(shape.groups, -1, -1)
-        self._inputs = [_ridged(part.double()) for part in statistics.get(f"{name}/inputs", white)]
+        inputs, outputs = statistics.get(f"{name}/inputs", white), statistics.get(f"{name}/outputs", equal)
+        self._dense = [
+            DenseOutputs(group, _ridged(covariance.double()), importance.double())
+            for group, covariance, importance in zip(weights, inputs, outputs, strict=True)
+        ]
         self._mean = statistics.get(f"{name}/mean")
-        self._importance = [part.double() for part in statistics.get(f"{name}/outputs", equal)]
 
     def groups(self, scheme: int, subspaces: int, ranks: int) -> list[OutputDecomposition]:
-        known = zip(self._weight, self._inputs, self._importance, strict=True)
-        return [decompose(*parts, scheme, subspaces, ranks) for parts in known]
+        return [decompose(group, scheme, subspaces, ranks) for group in self._dense]
 
     def factorized(self, layer: nn.Module, factorization: Factorization) -> nn.Module:
         """The stages' weights, split evenly between both, and the bias that keeps the mean output."""
         rank, subspaces = factorization.ranks[0], factorization.groups
         groups = self.groups(factorization.scheme, subspaces, rank)
-        known = zip(groups, self._weight, self._inputs, self._importance, strict=True)
+        known = zip(groups, self._dense, strict=True)
         firsts, seconds = zip(*(_balanced(*refine(*each, rank)) for each in known), strict=True)
         owned = firsts[0].shape[2:]
         kernel = self.shape.kernel[0] // owned[0], self.shape.kernel[1] // owned[1]
@@ -163,7 +165,8 @@ class _View:
         if layer.bias is not None and self._mean is not None:
             stages = zip(firsts, seconds, groups, strict=True)
             kept = torch.stack([multiply_out(first.flatten(1), second, group.cells) for first, second, group in stages])
-            change = (self._weight.flatten(2) - kept) @ self._mean[:, :, None].double()
+            weights = torch.stack([group.weight.flatten(1) for group in self._dense])
+            change = (weights - kept) @ self._mean[:, :, None].double()
             old = layer.get_parameter("bias").detach()
             bias = old + change.flatten().to(old)
         firsts, seconds = zip(

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lrsearch.factorize import find_layers
@@ -62,3 +62,29 @@ def test_a_mean_that_can_be_made_up_for_counts_nothing(found: dict[str, Tensor])
         weights = [gradient[outputs] @ (patches - mean)[:, side] for patches, gradient in rows]
         expected = torch.stack([weight.mT @ weight for weight in weights]).sum(0) / 8
         close(found["grouped/inputs"][group], expected, 0.1)
+
+
+@pytest.mark.parametrize("outputs", [6, 60])
+@pytest.mark.parametrize("groups", [1, 3])
+def test_sums_are_of_the_gradients_of_four_images_at_once(
+    outputs: int, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more positions than outputs and with fewer, block by block of the inputs."""
+    monkeypatch.setattr("lrsearch.methods.one_shot.activations._BLOCK", 7)
+    layer = nn.Conv2d(2 * groups, outputs, 3, padding=1, groups=groups, bias=False, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(20, 2 * groups, 2, 2, dtype=torch.float64, generator=generator)
+    gradient = torch.randn(20, outputs, 2, 2, dtype=torch.float64, generator=generator)
+    fisher = Fisher(layer, find_layers(nn.Sequential(layer))[0]["0"])
+    fisher.see(inputs, gradient, 20)
+    found = fisher.result(20)
+    weights = torch.stack(
+        [
+            nn.grad.conv2d_weight(given, layer.weight.shape, mattered, padding=1, groups=groups)
+            for given, mattered in zip(inputs.split(4), gradient.split(4), strict=True)
+        ]
+    ).reshape(5, groups, outputs // groups, 18)
+    torch.testing.assert_close(found["inputs"], torch.einsum("ngsd,ngse->gde", weights, weights) / 20)
+    moments = torch.einsum("ngsd,ngtd->gst", weights, weights)
+    shares = moments / torch.einsum("gss->g", moments)[:, None, None]
+    torch.testing.assert_close(found["outputs"], 0.98 * shares + 0.02 * torch.eye(len(shares[0])) / len(shares[0]))
