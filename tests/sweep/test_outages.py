@@ -35,7 +35,7 @@ class ServedSweep(Sweep):
     """A sweep that keeps its study in PostgreSQL and its runs on an MLflow server."""
 
     def __init__(self, folder, server):
-        super().__init__(folder, trials=5)
+        super().__init__(folder, trials=4, at_once=1)
         self._server = server
 
     def study(self):
