@@ -38,11 +38,11 @@ RUNGS = (1, 2)
 class Sweep:
     """A small real sweep in a folder, driven through the command line; each trial at once has a worker to start."""
 
-    def __init__(self, folder, trials=6, at_once=2):
+    def __init__(self, folder, trials=6, at_once=None):
         self.storage = folder / "runs"
         self.space = folder / "space.yaml"
         search = f"search: {{trials: {trials}, rungs: {{first: 1, factor: 2}}}}\n"
-        self.space.write_text(f"{SPACE}{search}resources: {{max_concurrent: {at_once}}}\n")
+        self.space.write_text(f"{SPACE}{search}resources: {{max_concurrent: {json.dumps(at_once)}}}\n")
         self.trials = trials
         self.folder = self.storage / "s"
         self.finished, self.epochs = {}, {}
