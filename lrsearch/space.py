@@ -6,7 +6,8 @@ import copy
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,12 +63,12 @@ class Space(BaseModel):
     @field_validator("model")
     @classmethod
     def _known_model(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _named("model", value, model_names())
+        return _named("model", value, model_names)
 
     @field_validator("data")
     @classmethod
     def _known_data(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _named("data", value, data_names())
+        return _named("data", value, data_names)
 
     @field_validator("objectives")
     @classmethod
@@ -126,7 +127,7 @@ class Space(BaseModel):
 
     def _check_teachers(self, retraining: RetrainingConfig) -> None:
         if self.train.distil is not None:
-            _named("train.distil.teacher", self.train.distil.teacher or {}, model_names())
+            _named("train.distil.teacher", self.train.distil.teacher or {}, model_names)
             if self.train.distil.layers:
                 raise ValueError(f"train.distil.layers is {self.train.distil.layers}, expected it under retrain alone")
         if retraining.distil is not None and retraining.distil.teacher is not None:
@@ -296,14 +297,14 @@ def _set(data: dict[str, Any], key: str, text: str) -> None:
     data[last] = parse_value(text)
 
 
-def _named(key: str, value: dict[str, Any], names: list[str]) -> dict[str, Any]:
+def _named(key: str, value: dict[str, Any], names: Callable[[], Iterable[str]]) -> dict[str, Any]:
     name = value.get("name")
     if not isinstance(name, str):
         raise ValueError(
-            f"{key}.name is missing, expected one of {', '.join(names[:3])}, ... or package.module:callable"
+            f"{key}.name is missing, expected one of {', '.join(islice(names(), 3))}, ... or package.module:callable"
         )
-    if name not in names and ":" not in name:
-        raise ValueError(str(unknown_name(f"{key}.name", name, names)))
+    if ":" not in name and name not in names():
+        raise ValueError(str(unknown_name(f"{key}.name", name, names())))
     return value
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pydantic.json_schema import models_json_schema
@@ -73,7 +73,7 @@ def _may_be_drawn(properties: Schema, drawn: Schema, but: Sequence[str] = ()) ->
             properties[name] = about | {"anyOf": [value, drawn]}
 
 
-def _named(names: Sequence[str]) -> Schema:
+def _named(names: Iterable[str]) -> Schema:
     name = {"anyOf": [{"enum": list(names)}, {"pattern": ":", "description": "package.module:callable"}]}
     return {"properties": {"name": {"type": "string", **name}}, "required": ["name"]}
 

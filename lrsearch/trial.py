@@ -79,10 +79,9 @@ def run_trial(spec: TrialSpec, folder: Path) -> Generator[Report, None, None]:
 
 def evaluate_test(spec: TrialSpec, folder: Path) -> float:
     """Accuracy in percent of a finished trial on the test split, evaluated once and then remembered."""
+    if (known := known_test_accuracy(folder)) is not None:
+        return known
     fetch(folder)
-    known = read_json(folder / TESTED, "delete it to evaluate again")
-    if known is not None:
-        return float(known["test_accuracy"])
     torch.set_num_threads(spec.workplace.threads)
     device = torch.device(spec.workplace.device)
     model = rebuild(folder).to(device)
@@ -90,6 +89,13 @@ def evaluate_test(spec: TrialSpec, folder: Path) -> float:
     accuracy = evaluate(model, splits.batches("test", EVALUATION_BATCH), device, gate, splits.score)["accuracy"]
     write_json(folder / TESTED, {"test_accuracy": accuracy})
     return accuracy
+
+
+def known_test_accuracy(folder: Path) -> float | None:
+    """The same where it was evaluated before; nothing else of the trial is needed for that."""
+    fetch(folder / TESTED)
+    known = read_json(folder / TESTED, "delete it to evaluate again")
+    return None if known is None else float(known["test_accuracy"])
 
 
 def _take_over(spec: TrialSpec, earlier: Path, folder: Path) -> None:

@@ -102,13 +102,14 @@ def test_help_and_reading_import_nothing_heavy(tmp_path, finished_sweep):
         assert done.stderr.strip() == str(allowed), (argv, done.stderr)
 
 
-def test_compress_imports_neither_ray_nor_optuna_nor_mlflow(tmp_path):
+def test_compress_imports_nothing_that_it_does_without(tmp_path):
+    command = "lrsearch compress --model digits_mlp --data digits --budget params=0.5 --out o"
     code = (
-        "import sys; sys.argv = 'lrsearch compress --model digits_mlp --budget params=0.5 --out o'.split()\n"
+        f"import sys; sys.argv = {command.split()}\n"
         "from lrsearch.cli import main\n"
         "try: main()\n"
         "except SystemExit as stop: assert not stop.code, stop.code\n"
-        "print([m for m in ('ray', 'optuna', 'mlflow') if m in sys.modules], file=sys.stderr)"
+        "print([m for m in ('ray', 'optuna', 'mlflow', 'torchvision', 'sklearn') if m in sys.modules], file=sys.stderr)"
     )
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)

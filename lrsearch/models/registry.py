@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -48,9 +48,14 @@ _INPUT_SHAPES = {
 _WITHOUT_AUXILIARY_HEADS = ("googlenet", "inception_v3")
 
 
-def model_names() -> list[str]:
-    """The networks known by name: those written here first, then torchvision's classifiers and segmenters."""
-    return [*_BUILDERS, *_torchvision_names("classification"), *_torchvision_names("segmentation")]
+def model_names() -> Iterator[str]:
+    """The networks known by name: those written here first, then torchvision's classifiers and segmenters.
+
+    Torchvision, which takes seconds to import, is asked only by who looks that far.
+    """
+    yield from _BUILDERS
+    yield from _torchvision_names("classification")
+    yield from _torchvision_names("segmentation")
 
 
 def _torchvision_names(task: Literal["classification", "segmentation"]) -> list[str]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lrsearch.sweep.sampler import METHOD
@@ -60,6 +59,8 @@ def _group_importances(trials: Sequence[FrozenTrial], objectives: Mapping[str, s
 def _shares(
     rows: Sequence[dict[str, Any]], distributions: dict[str, BaseDistribution], losses: Sequence[float]
 ) -> dict[str, float]:
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # imports scikit-learn, slowly
+
     study = optuna.create_study()
     for row, loss in zip(rows, losses, strict=True):
         study.add_trial(create_trial(value=loss, params=row, distributions=distributions))

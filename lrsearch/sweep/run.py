@@ -13,9 +13,9 @@ from pathlib import Path
 import ray
 from ray import tune
 
-from lrsearch.dense import DenseSpec, load_dense_record, prepare_dense
+from lrsearch.dense import RECORD, DenseSpec, load_dense_record, prepare_dense
 from lrsearch.errors import StorageError, StorageFullError
-from lrsearch.object_storage import discard, remote, shown
+from lrsearch.object_storage import discard, fetch, remote, shown
 from lrsearch.observer import SweepInfo, SweepObserver
 from lrsearch.record import DenseRecord, Report
 from lrsearch.space import Space
@@ -28,7 +28,7 @@ from lrsearch.sweep.session import WORKER_LIVES, SweepSession
 from lrsearch.sweep.store import SweepStore
 from lrsearch.sweep.study import SweepStudy
 from lrsearch.sweep.trainable import TrialTrainable
-from lrsearch.trial import evaluate_test
+from lrsearch.trial import evaluate_test, known_test_accuracy
 from lrsearch.trial_spec import TrialSpec
 
 
@@ -134,11 +134,13 @@ def prepared_dense(space: Space, store: SweepStore, observers: Sequence[SweepObs
     def prepare() -> Iterator[Report]:
         yield from prepare_dense(spec, folder)
 
-    with plain_errors():
-        for reference in prepare.remote():  # type: ignore[attr-defined]
-            report = ray.get(reference)
-            for observer in observers:
-                observer.dense_reported(report)
+    fetch(folder / RECORD)
+    if spec.workplace.compares_speed or not (folder / RECORD).exists():  # else no worker has anything to do or to check
+        with plain_errors():
+            for reference in prepare.remote():  # type: ignore[attr-defined]
+                report = ray.get(reference)
+                for observer in observers:
+                    observer.dense_reported(report)
     dense = load_dense_record(folder)
     for observer in observers:
         observer.dense_finished(dense)
@@ -153,11 +155,14 @@ def _test_front(session: SweepSession) -> None:
     def test(spec: TrialSpec, folder: Path) -> float:
         return evaluate_test(spec, folder)
 
-    specs = session.front_specs()
+    members = [(spec, session.store.trial(spec.number)) for spec in session.front_specs()]
+    known = {spec.number: told for spec, folder in members if (told := known_test_accuracy(folder)) is not None}
+    new = [(spec, folder) for spec, folder in members if spec.number not in known]
     with plain_errors():
-        accuracies = ray.get([test.remote(spec, session.store.trial(spec.number)) for spec in specs])
-    for spec, accuracy in zip(specs, accuracies, strict=True):
-        session.set_test_accuracy(spec.number, accuracy)
+        accuracies = ray.get([test.remote(spec, folder) for spec, folder in new])
+    known |= {spec.number: accuracy for (spec, _), accuracy in zip(new, accuracies, strict=True)}
+    for number, accuracy in known.items():
+        session.set_test_accuracy(number, accuracy)
     session.publish_front()
 
 

@@ -95,6 +95,7 @@ def _log_once(client: MlflowClient, run_id: str, network: Path) -> str:
     with _plain_errors(network):
         arguments = _arguments(network)
         model = client.create_logged_model(run.info.experiment_id, NAME, run_id, params=run.data.params)
+        arguments["validate_serving_input"] = False  # MLflow would load it once more, to look at less than is verified
         written = Model.log(artifact_path=None, flavor=pytorch, run_id=run_id, model_id=model.model_id, **arguments)
         _verify(network, written.model_uri)
     return str(written.model_uri)

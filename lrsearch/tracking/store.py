@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import urlsplit, urlunsplit
 
 from lrsearch.errors import LrsearchError, hide_passwords
@@ -58,6 +58,8 @@ def connect(uri: str | None, storage: Path) -> MlflowClient:
     where = tracking_uri(uri, storage)
     try:
         with _first_contact():
+            if uri is None and not _database(storage).stat().st_size:
+                _create_tables(_database(storage))
             client = MlflowClient(tracking_uri=where)
             client.search_experiments(max_results=1)
     except Exception as error:  # sqlalchemy, requests and MLflow each have their own
@@ -172,6 +174,28 @@ def _check_database(path: Path) -> None:
         raise LrsearchError(
             f"MLflow store {path} is damaged ({reason}): restore it, or delete it to let resuming rebuild it"
         )
+
+
+def _create_tables(path: Path) -> None:
+    """Let MLflow make the tables of an empty file, and wait for the disk once instead of after each schema step.
+
+    MLflow keeps connections that do not wait for the URI by which they were opened, which is used for nothing else.
+    """
+    from mlflow import MlflowClient
+    from sqlalchemy import Engine, event
+
+    def write_behind(connection: Any, _: object) -> None:
+        ours = isinstance(connection, sqlite3.Connection)
+        if ours and connection.execute("PRAGMA database_list").fetchone()[2] == str(path):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", write_behind)
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{path.parent}/./{path.name}").search_experiments(max_results=1)
+    finally:
+        event.remove(Engine, "connect", write_behind)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _quieten_migrations() -> None:

@@ -15,11 +15,13 @@ def images(splits: Splits, split: SplitName) -> torch.Tensor:
 def test_the_splits_hold_every_image_exactly_once(seed: int) -> None:
     splits = load_data({"name": "digits", "seed": seed})
     together = torch.cat([images(splits, split) for split in SPLITS])
-    source = torch.tensor(load_digits().data).float()
+    labels = torch.cat([targets for split in SPLITS for _, targets in splits.batches(split, 500)])
+    source, known = (torch.from_numpy(array) for array in load_digits(return_X_y=True))
     # A linear map back to 0..16 recovers the pixels, so that the sets of images can be compared exactly.
     low, high = together.min(), together.max()
     pixels = ((together - low) / (high - low) * 16).round()
-    assert sorted(map(tuple, pixels.tolist())) == sorted(map(tuple, source.tolist()))
+    found, expected = torch.column_stack((pixels, labels)), torch.column_stack((source, known))
+    assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, expected.tolist()))
 
 
 def test_sizes_and_classes_are_balanced() -> None:

@@ -36,7 +36,7 @@ def test_it_ends_where_neither_stage_can_do_better_alone(
     scheme: int, subspaces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Regress the root of H W on everything that one stage can add to it, the other being fixed."""
-    monkeypatch.setattr("lrsearch.factorize.alternating._SWEEPS", 2000)
+    monkeypatch.setattr("lrsearch.factorize.alternating._SWEEPS", 200)
     weight, inputs = problem(5)
     covariance, importance = inputs @ inputs.mT, positive(5, 5)
     made = decompose(DenseOutputs(weight, covariance, importance), scheme, subspaces)

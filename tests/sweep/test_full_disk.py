@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def sweep(tmp_path):
-    return Sweep(tmp_path, trials=3)
+    return Sweep(tmp_path, trials=3, at_once=1)
 
 
 def test_sweep_on_a_full_disk_is_put_aside_and_goes_on_when_there_is_room(sweep, small_disk):

@@ -36,12 +36,13 @@ RUNGS = (1, 2)
 
 
 class Sweep:
-    """A small real sweep in a folder, driven through the command line."""
+    """A small real sweep in a folder, driven through the command line; each trial at once has a worker to start."""
 
-    def __init__(self, folder, trials=6):
+    def __init__(self, folder, trials=6, at_once=None):
         self.storage = folder / "runs"
         self.space = folder / "space.yaml"
-        self.space.write_text(f"{SPACE}search: {{trials: {trials}, rungs: {{first: 1, factor: 2}}}}\n")
+        search = f"search: {{trials: {trials}, rungs: {{first: 1, factor: 2}}}}\n"
+        self.space.write_text(f"{SPACE}{search}resources: {{max_concurrent: {json.dumps(at_once)}}}\n")
         self.trials = trials
         self.folder = self.storage / "s"
         self.finished, self.epochs = {}, {}

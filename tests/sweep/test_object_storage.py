@@ -120,7 +120,7 @@ class DistantSweep(Sweep):
     """A small real sweep in object storage."""
 
     def __init__(self, folder, uri):
-        super().__init__(folder, trials=3)
+        super().__init__(folder, trials=2, at_once=1)
         self.storage = uri
         self._uri = f"{uri}/s"
 

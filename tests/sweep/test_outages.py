@@ -22,6 +22,22 @@ pytestmark = pytest.mark.slow
 PASSWORDS = (postgresql.PASSWORD, mlflow_server.PASSWORD)
 AWAY = 3.0
 """Seconds of an outage."""
+HELD_NETWORK = """
+import os
+import time
+from pathlib import Path
+from lrsearch.models.digits import digits_resnet
+
+def network(width):
+    model = digits_resnet(width)
+    model.register_forward_pre_hook(wait_in_the_last_trial)
+    return model
+
+def wait_in_the_last_trial(*_):
+    lock = Path("runs/s/trials/2/lock")
+    while Path("hold").exists() and lock.exists() and lock.read_text() == str(os.getpid()):
+        time.sleep(0.1)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +51,7 @@ class ServedSweep(Sweep):
     """A sweep that keeps its study in PostgreSQL and its runs on an MLflow server."""
 
     def __init__(self, folder, server):
-        super().__init__(folder, trials=5)
+        super().__init__(folder, trials=3, at_once=1)
         self._server = server
 
     def study(self):
@@ -51,7 +67,11 @@ def sweep(tmp_path, server, monkeypatch):
     monkeypatch.setenv("PGPASSWORD", postgresql.PASSWORD)
     for name, value in mlflow_server.CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    return ServedSweep(tmp_path, server)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(HELD_NETWORK)
+    sweep = ServedSweep(tmp_path, server)
+    sweep.space.write_text(sweep.space.read_text().replace("digits_resnet", "'mine:network'"))
+    return sweep
 
 
 @pytest.fixture
@@ -65,6 +85,8 @@ def rays_own(monkeypatch):
 def test_sweep_outlives_outages_of_its_servers_and_tells_nobody_their_passwords(
     sweep, server, postgresql, tmp_path, rays_own
 ):
+    hold = tmp_path / "hold"
+    hold.touch()
     options = ["--study", postgresql.create("optuna"), "--tracking-uri", server.uri]
     driver = sweep.start("search", str(sweep.space), "--name", "s", *options)
     sweep.wait_for_new("trials/*/checkpoint.pt", driver)
@@ -76,6 +98,7 @@ def test_sweep_outlives_outages_of_its_servers_and_tells_nobody_their_passwords(
     server.stop()
     time.sleep(AWAY)
     server.start()
+    hold.unlink()
     output, _ = driver.communicate(timeout=300)
 
     assert driver.returncode == 0, output

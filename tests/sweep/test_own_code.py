@@ -57,6 +57,7 @@ methods:
   rene: {budget: {params: 0.5}, decomposition: cp, objective: paper, lr: 1.0e+30, steps: 2, warm_up: 2}
 search: {trials: 4}
 measure: {seconds: 0.1}
+resources: {max_concurrent: 1}
 """
 
 

@@ -6,9 +6,11 @@ import sys
 import time
 
 import pytest
+from sqlalchemy import Engine, event
 
 from lrsearch.errors import LrsearchError
 from lrsearch.tracking import Tracker, front_address, tracking_uri, ui_command
+from lrsearch.tracking.store import connect
 
 
 def run_python(code, **environment):
@@ -38,6 +40,21 @@ def test_making_a_store_says_nothing(tmp_path):
     )
     assert (tmp_path / "new" / "runs" / "mlflow.db").exists()
     assert "mlflow" not in result.stderr.lower() and "alembic" not in result.stderr.lower()
+
+
+def test_what_a_new_store_is_told_outlasts_the_machine(tmp_path):
+    """Only the making of its tables does not wait for the disk."""
+    used = []
+
+    def note(connection, *_):
+        used.append(connection.execute("PRAGMA synchronous").fetchone())
+
+    client = connect(None, tmp_path)
+    event.listen(Engine, "checkout", note)
+    client.create_experiment("e")
+    event.remove(Engine, "checkout", note)
+
+    assert set(used) == {(2,)}
 
 
 @pytest.mark.parametrize(
