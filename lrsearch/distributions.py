@@ -19,6 +19,10 @@ class Uniform:
         """Whether it can be drawn."""
         return _is_number(value) and self.low <= value <= self.high
 
+    def at(self, quantile: float) -> float:
+        """The value below which a fraction ``quantile`` of it lies."""
+        return min(max(_between(self.low, self.high, self.log, quantile), self.low), self.high)
+
     def __str__(self) -> str:
         return f"{'loguniform' if self.log else 'uniform'} [{self.low:g}, {self.high:g}]"
 
@@ -35,6 +39,10 @@ class IntUniform:
         """Whether it can be drawn."""
         return _is_number(value) and value == int(value) and self.low <= value <= self.high
 
+    def at(self, quantile: float) -> int:
+        """The value below which a fraction ``quantile`` of it lies."""
+        return round(_between(self.low, self.high, self.log, quantile))
+
     def __str__(self) -> str:
         return f"{'logint' if self.log else 'int'} [{self.low}, {self.high}]"
 
@@ -48,6 +56,10 @@ class Choice:
     def contains(self, value: object) -> bool:
         """Whether it can be drawn."""
         return value in self.values
+
+    def at(self, quantile: float) -> Any:
+        """The value that a fraction ``quantile`` of those listed come before."""
+        return self.values[min(int(quantile * len(self.values)), len(self.values) - 1)]
 
     def __str__(self) -> str:
         return f"choice {list(self.values)}"
@@ -92,6 +104,10 @@ def parse_distribution(value: Mapping[str, Any]) -> Distribution:
             raise ValueError(f"{kind} expects whole numbers, got [{low}, {high}]")
         return IntUniform(int(low), int(high), log)
     return Uniform(float(low), float(high), log)
+
+
+def _between(low: float, high: float, log: bool, quantile: float) -> float:
+    return low * (high / low) ** quantile if log else low + (high - low) * quantile
 
 
 def _is_number(value: Any) -> TypeGuard[float]:

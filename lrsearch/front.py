@@ -60,7 +60,20 @@ def gain(record: TrialRecord, dense: DenseRecord, objectives: Iterable[str]) -> 
     trial's. A metric that the record does not know gains nothing.
     """
     values = ((objective, _finite(getattr(record, objective))) for objective in objectives)
-    return [0.0 if value is None else max(0.0, _GAINS[name](value, dense)) for name, value in values]
+    return [0.0 if value is None else max(0.0, gain_of(name, value, dense)) for name, value in values]
+
+
+def gain_of(metric: str, value: float, dense: DenseRecord) -> float:
+    """The gain of one metric's value as ``gain`` counts it, negative where it falls behind."""
+    return _GAINS[metric](value, dense)
+
+
+def least_gain(objective: str, constraints: Mapping[str, float], dense: DenseRecord) -> float:
+    """The gain of an objective that the constraints leave room for: 0, or what its bound asks for."""
+    bounds = dict(constraints)
+    if objective == "accuracy" and "accuracy_drop" in bounds:
+        bounds["accuracy"] = max(dense.accuracy - bounds["accuracy_drop"], bounds.get("accuracy", 0.0))
+    return max(0.0, gain_of(objective, bounds[objective], dense)) if objective in bounds else 0.0
 
 
 def is_feasible(record: TrialRecord, constraints: Mapping[str, float]) -> bool:

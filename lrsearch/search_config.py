@@ -44,8 +44,9 @@ class SearchConfig(BaseModel):
 
     trials: Annotated[int, Field(ge=1)] = 24
     """How many trials the sweep holds in the end, failed ones included."""
-    sampler: Sampler = "tpe"
-    """``tpe``, ``nsga2``, ``nsga3``, ``random``, ``gp`` (for a space of one method), or ``grid`` (over ``choice``s)."""
+    sampler: Sampler = "gp"
+    """``gp`` (Gaussian processes, the largest expected gain of hypervolume), ``tpe``, ``nsga2``, ``nsga3``, ``random``,
+    or ``grid`` (over ``choice``s)."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seeds the sampler and, with the trial's number, every trial."""
     rungs: RungsConfig | None = RungsConfig()

@@ -102,8 +102,6 @@ class Space(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Space:
-        if self.search.sampler == "gp" and len(self.methods) > 1:
-            raise ValueError("search.sampler gp models one method at a time, expected a space of one method")
         if self.search.sampler == "grid":
             self.search.trials = min(self.search.trials, self._grid_size())
         for method in self.resources.methods:

@@ -147,11 +147,6 @@ def test_missing_file_is_named(tmp_path):
         load_space(tmp_path / "nowhere.yaml")
 
 
-def test_sampler_for_one_method_refuses_two(write):
-    with pytest.raises(LrsearchError, match="gp"):
-        load_space(write(VALID), {"search.sampler": "gp"})
-
-
 def test_grid_holds_as_many_trials_as_there_are_points(write):
     choices = VALID.replace("{uniform: [0.1, 0.8]}", "{choice: [0.2, 0.5, 0.7]}")
     choices = choices.replace(

@@ -160,13 +160,12 @@ def _print_dry_run(path: Path, settings: dict[str, str], format: Format) -> None
     import yaml
 
     from lrsearch.space import load_space
-    from lrsearch.sweep.sampler import at_quantile
 
     space = load_space(path, settings)
     resolved = space.model_dump(mode="json")
     generator = random.Random(space.search.seed)  # noqa: S311 - an example, not a secret
     drawn = {
-        method: space.draw(method, lambda _, distribution: at_quantile(distribution, generator.random()))
+        method: space.draw(method, lambda _, distribution: distribution.at(generator.random()))
         for method in space.methods
     }
     if format == "json":

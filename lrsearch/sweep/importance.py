@@ -10,7 +10,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from lrsearch.sweep.sampler import METHOD
+from lrsearch.sweep.points import METHOD
 
 ALL_METHODS = "all methods"
 FEWEST_TRIALS = 10

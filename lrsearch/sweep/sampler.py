@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lrsearch.distributions import Choice, Distribution, IntUniform
+from lrsearch.sweep.gain_sampler import ExpectedGainSampler
+from lrsearch.sweep.points import METHOD
 
 if TYPE_CHECKING:
     from lrsearch.search_config import Sampler
     from lrsearch.space import Space
 
-METHOD = "method"
 START_QUANTILES = (0.5, 0.2, 0.8)
 """Where in its distributions each method is tried before the sampler has learnt anything."""
 MEMORY = 400
@@ -78,19 +79,19 @@ def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
     return pruned
 
 
-def make_sampler(name: Sampler, seed: int, already_asked: int) -> BaseSampler:
+def make_sampler(space: Space, already_asked: int) -> BaseSampler:
     """The sampler of a sweep; a resumed sweep draws on from a seed of its own rather than repeating its first draws."""
     kinds: dict[Sampler, Callable[..., BaseSampler]] = {
         "tpe": RecentTPESampler,
         "nsga2": NSGAIISampler,
         "nsga3": NSGAIIISampler,
-        "gp": GPSampler,
+        "gp": lambda seed: ExpectedGainSampler(seed, space),
         "random": RandomSampler,
         "grid": RandomSampler,  # every point of a grid is enqueued
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return kinds[name](seed=(seed * 1_000_003 + already_asked) % 2**32)
+        return kinds[space.search.sampler](seed=(space.search.seed * 1_000_003 + already_asked) % 2**32)
 
 
 def suggest(trial: Trial, space: Space) -> tuple[str, dict[str, Any]]:
@@ -111,7 +112,11 @@ def suggest(trial: Trial, space: Space) -> tuple[str, dict[str, Any]]:
 def enqueue_points(study: optuna.Study, space: Space) -> None:
     """Enqueue what the space asks for, then where every sweep or a grid starts; again changes nothing."""
     known = {_key(trial.system_attrs.get("fixed_params", {})) for trial in study.get_trials(deepcopy=False)}
-    start = grid if space.search.sampler == "grid" else starting_points
+    starts: dict[Sampler, Callable[[Space], Iterator[tuple[str, dict[str, Any]]]]] = {
+        "grid": grid,
+        "gp": scattered_points,
+    }
+    start = starts.get(space.search.sampler, starting_points)
     for method, values in itertools.chain(space.enqueued(), start(space)):
         point = {METHOD: method} | {f"{method}.{name}": value for name, value in values.items()}
         if _key(point) not in known:
@@ -120,11 +125,26 @@ def enqueue_points(study: optuna.Study, space: Space) -> None:
 
 
 def starting_points(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every method at a few places of its distributions, the methods taking turns."""
+    """Every method at a few places of its distributions, the methods taking turns; lists begin with their first."""
     for quantile in START_QUANTILES:
         for method in space.methods:
-            choices = space.open_choices(method)
-            yield method, {name: at_quantile(choice, quantile) for name, choice in choices.items()}
+            yield method, _start(space, method, quantile)
+
+
+def scattered_points(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every method at one of these places, as many as there are places at least; which is where follows the seed."""
+    methods, places = list(space.methods), len(START_QUANTILES)
+    for turn in range(max(len(methods), places)):
+        method = methods[turn % len(methods)]
+        yield method, _start(space, method, START_QUANTILES[(turn + space.search.seed) % places])
+
+
+def _start(space: Space, method: str, quantile: float) -> dict[str, Any]:
+    choices = space.open_choices(method)
+    return {
+        name: choice.values[0] if isinstance(choice, Choice) else choice.at(quantile)
+        for name, choice in choices.items()
+    }
 
 
 def grid(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -133,15 +153,6 @@ def grid(space: Space) -> Iterator[tuple[str, dict[str, Any]]]:
         choices = space.open_choices(method)
         for values in itertools.product(*(choice.values for choice in choices.values() if isinstance(choice, Choice))):
             yield method, dict(zip(choices, values, strict=True))
-
-
-def at_quantile(distribution: Distribution, quantile: float) -> Any:
-    """The value of a distribution below which a fraction ``quantile`` of it lies; a choice's first value."""
-    if isinstance(distribution, Choice):
-        return distribution.values[0]
-    low, high = distribution.low, distribution.high
-    value = low * (high / low) ** quantile if distribution.log else low + (high - low) * quantile
-    return round(value) if isinstance(distribution, IntUniform) else value
 
 
 def _key(point: dict[str, Any]) -> tuple[tuple[str, Any], ...]:

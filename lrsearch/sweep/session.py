@@ -62,6 +62,7 @@ class SweepSession:
         # The last of several rounds is measured when the others' training is over: rungs would come too late.
         rungs = space.search.rungs if space.retraining().rounds == 1 else None
         self._rungs = Rungs(rungs, space.objectives)
+        study.compare_with(dense)
         self._running: dict[int, _Running] = {}
         self._orphans = deque(self._recover())
         self.records = study.finished()

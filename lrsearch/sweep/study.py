@@ -12,7 +12,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from lrsearch.front import mark_front
-from lrsearch.record import DIRECTIONS, State, TrialRecord
+from lrsearch.record import DIRECTIONS, DenseRecord, State, TrialRecord
+from lrsearch.sweep.gain_sampler import ExpectedGainSampler
 from lrsearch.sweep.patience import patient
 from lrsearch.sweep.rungs import Verdict
 from lrsearch.sweep.sampler import RecentTPESampler, enqueue_points, make_sampler, suggest
@@ -86,7 +87,7 @@ class SweepStudy:
         ]
         self._study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
         asked = len(self._study.get_trials(deepcopy=False))
-        self._study.sampler = make_sampler(space.search.sampler, space.search.seed, asked)
+        self._study.sampler = make_sampler(space, asked)
         enqueue_points(self._study, space)
         self._promote_front()
 
@@ -117,6 +118,11 @@ class SweepStudy:
         """Tell the sampler which trials to learn from however long ago they ended."""
         if isinstance(self._study.sampler, RecentTPESampler):
             self._study.sampler.best = numbers
+
+    def compare_with(self, dense: DenseRecord) -> None:
+        """Tell the sampler what gains are relative to."""
+        if isinstance(self._study.sampler, ExpectedGainSampler):
+            self._study.sampler.dense = dense
 
     @patient
     def asked(self, number: int) -> Asked:

@@ -80,6 +80,7 @@ class Progress:
 
 def space_of(methods, seed):
     return make_space(
+        sampler="gp",
         trials=10_000,
         epochs=EPOCHS,
         methods={name: METHODS[name] for name in methods},

@@ -55,7 +55,7 @@ def open_session(space, folder, observers=(), name="sim"):
 
 def kept(spec):
     values = spec.hyperparameters
-    return values["budget"]["params"] if spec.method == "alds" else 1 / values["alpha"]
+    return values["budget"]["params"] if "budget" in values else 1 / values["alpha"]
 
 
 def accuracy(spec, epoch):

@@ -66,15 +66,6 @@ def test_sweep_ends_with_every_trial_told_once(tmp_path, sampler):
     }
 
 
-def test_gp_samples_a_space_of_one_method(tmp_path):
-    space = make_space(trials=5, sampler="gp", methods={"tucker": {"alpha": {"loguniform": [1.5, 10]}}})
-    session = open_session(space, tmp_path)
-
-    run(session)
-
-    assert len({record.hyperparameters["alpha"] for record in session.records}) == 5
-
-
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_dead_drivers_lose_and_repeat_nothing(tmp_path_factory, data):

@@ -165,8 +165,8 @@ class _View:
         if layer.bias is not None and self._mean is not None:
             stages = zip(firsts, seconds, groups, strict=True)
             kept = torch.stack([multiply_out(first.flatten(1), second, group.cells) for first, second, group in stages])
-            weights = torch.stack([group.weight.flatten(1) for group in self._dense])
-            change = (weights - kept) @ self._mean[:, :, None].double()
+            dense = torch.stack([group.weight.flatten(1) for group in self._dense])
+            change = (dense - kept) @ self._mean[:, :, None].double()
             old = layer.get_parameter("bias").detach()
             bias = old + change.flatten().to(old)
         firsts, seconds = zip(
