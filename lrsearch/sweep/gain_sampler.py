@@ -31,9 +31,9 @@ _DENSE: dict[str, Callable[[DenseRecord], float]] = {
     "accuracy": lambda dense: dense.accuracy,
     "accuracy_drop": lambda _: 0.0,
 }
-_LATEST = 60
-"""Trials of each method that are looked at, beside as many of those on the front; the time of a fit grows with the
-cube of their number."""
+_LATEST, _BEST = 40, 20
+"""How many of each method's trials are looked at, and how many earlier ones of the front; the time of a fit grows
+with the cube of their number."""
 
 
 class ExpectedGainSampler(BaseSampler):
@@ -86,7 +86,7 @@ class ExpectedGainSampler(BaseSampler):
             names = {f"{method}.{name}" for name in choices}
             own = [t for t in trials if t.params.get(METHOD) == method and names <= t.params.keys()]
             earlier = [trial for trial in own[:-_LATEST] if trial.number in best]
-            looked_at[method] = earlier[-_LATEST:] + own[-_LATEST:]
+            looked_at[method] = earlier[-_BEST:] + own[-_LATEST:]
         return looked_at
 
     def _tried(self, method: str, trials: Sequence[FrozenTrial], dense: DenseRecord) -> Tried:

@@ -18,7 +18,7 @@ import math
 import multiprocessing
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -93,6 +93,8 @@ class Trials:
     network: str
     folder: Path
     device: str = "cpu"
+    rungs: dict[str, int] | None = field(default_factory=dict)
+    """Those of a search; empty for the usual."""
 
     def space(self, methods: list[str], seed: int) -> Space:
         content = NETWORKS[self.network]
@@ -101,7 +103,7 @@ class Trials:
             | {
                 "methods": {name: content["methods"][name] for name in methods},
                 "objectives": {"accuracy": "max", "cr_p": "max"},
-                "search": {"trials": 10_000, "seed": seed, "rungs": {"first": 1}},
+                "search": {"trials": 10_000, "seed": seed, "rungs": self.rungs},
             }
         )
 
