@@ -7,12 +7,16 @@ Gaussian random field metamodels"; here the volume beyond the front is measured 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.stats import norm, qmc
 
 from lrsearch.sweep.points import Tried
 from lrsearch.sweep.surrogate import Surrogate, Values
+
+Kernels: TypeAlias = dict[tuple[str, str], tuple[bytes, Any]]
+"""Method and what was modelled -> the points that were seen, and the kernel found for them."""
 
 _CORNERS = 2048
 _MARGIN = 1.1
@@ -36,14 +40,22 @@ class ExpectedGain:
     last accuracy is taken, with doubt. Running trials count as what is expected of them.
     """
 
-    def __init__(self, tried: Mapping[str, Tried], least: Sequence[float], dense: Sequence[float | None]) -> None:
+    def __init__(
+        self,
+        tried: Mapping[str, Tried],
+        least: Sequence[float],
+        dense: Sequence[float | None],
+        kernels: Kernels | None = None,
+    ) -> None:
         """Look at what was tried.
 
         Args:
             tried: method -> its trials; of one trial at least the gains are known.
             least: the gain in each objective from which on a trial is of any use.
             dense: the dense network's gain in each objective that training changes, None for the others.
+            kernels: kept from one look to the next, so that only of methods with new trials kernels are sought anew.
         """
+        self._kernels = {} if kernels is None else kernels
         self._tried, self._least = tried, np.array(least)
         self._trained = np.array([own is not None for own in dense])
         gains = np.array([gain for each in tried.values() for gain in each.gains])
@@ -69,16 +81,26 @@ class ExpectedGain:
         each, dimensions = self._tried[method], points.shape[1]
         seen, running = _rows(each.points, dimensions), _rows(each.running, dimensions)
         certain = np.zeros(len(seen))
-        size, _ = Surrogate(seen, np.array(each.sizes), certain, self._sizes).predict(points)
+        size, _ = self._surrogate((method, "size"), seen, np.array(each.sizes), certain, self._sizes).predict(points)
         line = _design(size) @ self._line
         above, doubt = self._above_line(each), np.where(each.stopped, _DOUBT**2, certain)
         chances = np.ones((len(points), len(self._beyond)))
         for i, trained in enumerate(self._trained):
-            surrogate = Surrogate(seen, above[:, i], doubt if trained else certain, self._everywhere[:, i])
+            variances, everywhere = doubt if trained else certain, self._everywhere[:, i]
+            surrogate = self._surrogate((method, f"objective {i}"), seen, above[:, i], variances, everywhere)
             mean, deviation = surrogate.believing(running).predict(points)
             chances *= norm.cdf(((mean + line[:, i])[:, None] - self._beyond[:, i]) / deviation[:, None])
         gained: Values = chances.sum(1) / _CORNERS
-        return gained * self._chance_to_end(each, points) * self._novelty(each, points)
+        return gained * self._chance_to_end(method, points) * self._novelty(each, points)
+
+    def _surrogate(self, of: tuple[str, str], seen: Values, *known: Values) -> Surrogate:
+        """A surrogate whose kernel is sought only where other points were seen than the last time."""
+        last, kernel = self._kernels.get(of, (None, None))
+        content = seen.tobytes()
+        values, variances, everywhere = known
+        surrogate = Surrogate(seen, values, variances, everywhere, kernel if last == content else None)
+        self._kernels[of] = content, surrogate.kernel
+        return surrogate
 
     def _scaled(self, each: Tried) -> Values:
         """Gains in units of what lies between the least of use and the best; far below the least all are alike."""
@@ -98,13 +120,15 @@ class ExpectedGain:
         line: Values = np.linalg.solve(design.T @ design + np.diag(_RIDGE), design.T @ gains)
         return np.where(self._trained, line, 0.0)
 
-    def _chance_to_end(self, each: Tried, points: Values) -> Values:
+    def _chance_to_end(self, method: str, points: Values) -> Values:
         """The chance that a process through the fates of the method's trials, 1 and 0, is above a half."""
+        each = self._tried[method]
         if not each.lost:
             return np.ones(len(points))
         fates = np.repeat([1.0, 0.0], [len(each.ended), len(each.lost)])
         seen = _rows([*each.ended, *each.lost], points.shape[1])
-        mean, deviation = Surrogate(seen, fates, np.zeros(len(seen)), np.array([0.0, 1.0])).predict(points)
+        surrogate = self._surrogate((method, "fate"), seen, fates, np.zeros(len(seen)), np.array([0.0, 1.0]))
+        mean, deviation = surrogate.predict(points)
         chance: Values = norm.cdf((mean - 0.5) / deviation)
         return chance
 

@@ -22,6 +22,7 @@ from lrsearch.sweep.points import METHOD, Tried, Values, coordinates, optuna_dis
 
 if TYPE_CHECKING:
     from lrsearch.space import Space
+    from lrsearch.sweep.expected_gain import Kernels
 
 _SPREAD, _NEAR = 64, 64
 """Candidates of each method: spread evenly over its space, and near its best trials."""
@@ -49,6 +50,7 @@ class ExpectedGainSampler(BaseSampler):
         self._choices = {method: space.open_choices(method) for method in space.methods}
         self._generator = np.random.default_rng(seed)
         self._random = RandomSampler(seed)
+        self._kernels: Kernels = {}
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """The method and the open hyperparameters of all methods."""
@@ -91,7 +93,7 @@ class ExpectedGainSampler(BaseSampler):
 
     def _tried(self, method: str, trials: Sequence[FrozenTrial], dense: DenseRecord) -> Tried:
         """What is known of a method's trials; those with a network come in the order of the trials."""
-        tried, objectives = Tried(), self._space.objectives
+        tried = Tried()
         bounds = {name: bound for name, bound in self._space.constraints.items() if name not in TRAINED}
         for trial in trials:
             point, metrics = unit_point(self._choices[method], self._values(method, trial)), _metrics(trial)
@@ -100,12 +102,15 @@ class ExpectedGainSampler(BaseSampler):
                 continue
             ended = trial.state == TrialState.COMPLETE and broken_bound(metrics, bounds) is None
             (tried.ended if ended else tried.lost).append(point)
-            if {*objectives, "params"} <= metrics.keys():
+            if self._knows_gains(metrics):
                 tried.points.append(point)
-                tried.gains.append([gain_of(name, metrics[name], dense) for name in objectives])
+                tried.gains.append([gain_of(name, metrics[name], dense) for name in self._space.objectives])
                 tried.sizes.append(math.log2(max(metrics["params"], 1) / dense.params))
                 tried.stopped.append(trial.state != TrialState.COMPLETE)
         return tried
+
+    def _knows_gains(self, metrics: Mapping[str, float]) -> bool:
+        return all(math.isfinite(metrics.get(name, math.nan)) for name in (*self._space.objectives, "params"))
 
     def _values(self, method: str, trial: FrozenTrial) -> Values:
         return {name: trial.params[f"{method}.{name}"] for name in self._choices[method]}
@@ -113,17 +118,15 @@ class ExpectedGainSampler(BaseSampler):
     def _most_promising(
         self, tried: Mapping[str, Tried], looked_at: Mapping[str, Sequence[FrozenTrial]], dense: DenseRecord
     ) -> dict[str, Any]:
-        from lrsearch.sweep.expected_gain import (
-            ExpectedGain,
-        )  # imports scikit-learn, which reading results does not need
+        from lrsearch.sweep.expected_gain import ExpectedGain  # imports scikit-learn, which reading results need not
 
         objectives = self._space.objectives
         least = [least_gain(name, self._space.constraints, dense) for name in objectives]
         known_to_reach = [gain_of(name, _DENSE[name](dense), dense) if name in TRAINED else None for name in objectives]
-        expected = ExpectedGain(tried, least, known_to_reach)
+        expected = ExpectedGain(tried, least, known_to_reach, self._kernels)
         best: tuple[float, str, Values] | None = None
         for method, choices in self._choices.items():
-            known = [trial for trial in looked_at[method] if {*objectives, "params"} <= _metrics(trial).keys()]
+            known = [trial for trial in looked_at[method] if self._knows_gains(_metrics(trial))]
             good = [self._values(method, known[i]) for i in expected.on_front(method)]
             candidates = [*self._spread(choices), *self._near(choices, good)]
             points = np.array([unit_point(choices, values) for values in candidates]).reshape(len(candidates), -1)

@@ -30,7 +30,9 @@ class Surrogate:
     they maximise the posterior under log-normal priors. The process' mean is ``mean`` wherever nothing was seen.
     """
 
-    def __init__(self, points: Values, values: Values, variances: Values, everywhere: Values) -> None:
+    def __init__(
+        self, points: Values, values: Values, variances: Values, everywhere: Values, kernel: Any | None = None
+    ) -> None:
         """Fit to n points of the unit cube, (n, d), and their values, (n,); n may be 0.
 
         Args:
@@ -38,11 +40,18 @@ class Surrogate:
             values: what was seen.
             variances: what each value's own noise adds to that of all.
             everywhere: values that tell the process' mean and spread, those of other functions of the kind included.
+            kernel: that of an earlier surrogate, taken as it is; by default the most probable is found.
         """
         self._points, self._values, self._variances = points, values, variances
         self._mean, self._spread = float(everywhere.mean()), max(float(everywhere.std()), _LEAST_SPREAD)
         if len(points):
-            self._process = self._fitted(_expected_kernel(points.shape[1]), _most_probable)
+            begin, optimizer = (_expected_kernel(points.shape[1]), _most_probable) if kernel is None else (kernel, None)
+            self._process = self._fitted(begin, optimizer)
+
+    @property
+    def kernel(self) -> Any | None:
+        """Amplitude, length scales and noise; None where nothing was seen."""
+        return self._process.kernel_ if len(self._points) else None
 
     def predict(self, points: Values) -> tuple[Values, Values]:
         """Mean and standard deviation of the value itself, without noise, at points (n, d): twice (n,)."""

@@ -14,7 +14,9 @@ LEAST, DENSE = (0.5, 0.0), (1.0, None)
 class Known:
     """In place of a surrogate: what is expected of an objective at a point is its coordinate."""
 
-    def __init__(self, points, values, variances, everywhere):
+    kernel = None
+
+    def __init__(self, points, values, variances, everywhere, kernel):
         self.believing = lambda _: self
 
     def predict(self, points):
@@ -97,3 +99,20 @@ def test_accuracies_far_below_use_are_all_alike():
 
     assert judged._scaled(judged._tried["alds"])[:, 0].tolist() == pytest.approx([-0.8, -1.0, 0.8])
     assert judged.on_front("alds") == [0, 1, 2]
+
+
+def test_kernels_are_sought_anew_only_where_other_points_were_seen():
+    kernels, points = {}, np.array([[0.3]])
+    first = tried([[0.1], [0.5]], [[0.9, 0.2], [0.7, 0.6]])
+
+    fresh = ExpectedGain({"alds": first, "svd": first}, LEAST, DENSE, kernels).of("alds", points)
+    ExpectedGain({"alds": first, "svd": first}, LEAST, DENSE, kernels).of("svd", points)
+    known = dict(kernels)
+    more = tried([[0.1], [0.5], [0.8]], [[0.9, 0.2], [0.7, 0.6], [0.6, 0.8]])
+    changed = ExpectedGain({"alds": first, "svd": more}, LEAST, DENSE, kernels)
+    changed.of("alds", points)
+    changed.of("svd", points)
+
+    assert fresh.tolist() == ExpectedGain({"alds": first, "svd": first}, LEAST, DENSE).of("alds", points).tolist()
+    assert [kernels[key][1] == known[key][1] for key in known if key[0] == "alds"] == [True] * 3
+    assert all(kernels[key][0] != known[key][0] for key in known if key[0] == "svd")
