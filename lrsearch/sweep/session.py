@@ -148,8 +148,9 @@ class SweepSession:
             write_result(folder, failed_result(f"its worker process died {WORKER_LIVES} times"))
         record = self._tell(number)
         self._running.pop(number, None)
+        earlier = [each for each in self.records if each.number == record.continues]
         self.records.append(record)
-        for settled in (record, *self._front.add(record)):
+        for settled in (record, *earlier, *self._front.add(record)):
             self._drop_checkpoint(settled)
         self._announce(record)
         if time.monotonic() > self._write_not_before:
@@ -217,8 +218,8 @@ class SweepSession:
         return orphans
 
     def _drop_checkpoint(self, record: TrialRecord) -> None:
-        """Keep the checkpoint of a member of the front, whose training may go on one day, and no other."""
-        if not record.pareto:
+        """Keep the checkpoint of a member of the front, whose training may go on one day, and of one whose does."""
+        if not record.pareto and all(record.number != each.asked.continues for each in self._running.values()):
             discard(self.store.trial(record.number) / CHECKPOINT)
 
     def _history(self, number: int) -> list[dict[str, float]]:

@@ -1,6 +1,7 @@
 """More epochs under the same name: the front goes on from its last epoch, and nobody else trains again."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -8,7 +9,7 @@ from lrsearch.outcome import read_result
 from lrsearch.results import load_front, status
 from lrsearch.sweep.study import SweepStudy, read_records
 from lrsearch.trial import CHECKPOINT
-from tests.sweep.simulator import grid_space, open_session, run, work
+from tests.sweep.simulator import accuracy, grid_space, kept, open_session, run, work
 
 
 def test_front_and_nothing_else_is_promoted(tmp_path):
@@ -41,6 +42,25 @@ def test_only_members_of_the_front_keep_a_checkpoint(tmp_path):
     kept = {int(path.parent.name) for path in session.store.folder.glob(f"trials/*/{CHECKPOINT}")}
 
     assert kept == {record.number for record in session.records if record.pareto}
+
+
+def test_a_member_that_leaves_the_front_before_its_promotion_begins_keeps_its_checkpoint(tmp_path):
+    run(open_session(grid_space(epochs=3), tmp_path))
+    session, begun = open_session(grid_space(epochs=9), tmp_path), {}
+
+    def excellent(spec, epoch):
+        """The smallest network, once taken further, dominates every other."""
+        return 99.0 if kept(spec) < 0.11 else accuracy(spec, epoch)
+
+    specs = sorted(iter(session.next_trial, None), key=kept)
+    for spec in specs:
+        begun[spec.number] = (Path(spec.continues) / CHECKPOINT).exists()
+        for _ in work(session, spec, accuracy=excellent):
+            pass
+
+    assert len(specs) > 2 and all(begun.values())
+    left = {int(path.parent.name) for path in session.store.folder.glob(f"trials/*/{CHECKPOINT}")}
+    assert left == {record.number for record in session.records if record.pareto}
 
 
 def test_promotion_happens_once_and_again_for_more(tmp_path):
