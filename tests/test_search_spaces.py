@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from lrsearch.dense import DenseSpec, Workplace, load_dense_record, prepare_dense
+from lrsearch.distributions import Choice
 from lrsearch.measure.deployment import Deployment
 from lrsearch.methods import parse_hyperparameters
 from lrsearch.models import input_shape
 from lrsearch.outcome import read_result
 from lrsearch.space import MEASURE, load_space
-from lrsearch.sweep.sampler import at_quantile
 from lrsearch.trial import run_trial
 from lrsearch.trial_spec import TrialSpec
 
@@ -60,7 +60,8 @@ def test_every_space_has_a_run() -> None:
 def test_a_space_runs(name: str, tmp_path: Path) -> None:
     space = load_space(SPACES[name], shrunk(name))
     drawn: dict[str, dict[str, Any]] = {
-        method: space.draw(method, lambda _, distribution: at_quantile(distribution, 0.5)) for method in space.methods
+        method: space.draw(method, lambda _, choice: choice.at(0.0 if isinstance(choice, Choice) else 0.5))
+        for method in space.methods
     }
     for method, values in drawn.items():
         values.pop(MEASURE, None)

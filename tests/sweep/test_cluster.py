@@ -89,7 +89,7 @@ def test_sweep_submitted_from_a_laptop_outlives_it_on_the_kind_of_machine_it_nam
         time.sleep(0.5)
 
     state = status("s", str(shared))
-    assert (state["finished"], state["trials"]) == (3, 3)
+    assert (state["finished"] + state["pruned"], state["trials"]) == (3, 3)
     unknown = lrsearch("status", "other", "--format", "json", *options)
     output, _ = unknown.communicate(timeout=120)
     assert unknown.returncode == 1 and "error: no sweep 'other' in " in output
