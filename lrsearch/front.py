@@ -71,8 +71,9 @@ def gain_of(metric: str, value: float, dense: DenseRecord) -> float:
 def least_gain(objective: str, constraints: Mapping[str, float], dense: DenseRecord) -> float:
     """The gain of an objective that the constraints leave room for: 0, or what its bound asks for."""
     bounds = dict(constraints)
-    if objective == "accuracy" and "accuracy_drop" in bounds:
-        bounds["accuracy"] = max(dense.accuracy - bounds["accuracy_drop"], bounds.get("accuracy", 0.0))
+    if "accuracy_drop" in bounds or "accuracy" in bounds:  # the one says the other
+        lowest = max(dense.accuracy - bounds.get("accuracy_drop", math.inf), bounds.get("accuracy", -math.inf))
+        bounds |= {"accuracy": lowest, "accuracy_drop": dense.accuracy - lowest}
     return max(0.0, gain_of(objective, bounds[objective], dense)) if objective in bounds else 0.0
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrsearch.front import Front, gain, hypervolume, is_feasible, knee, mark_front, pareto_mask
+from lrsearch.front import Front, gain, hypervolume, is_feasible, knee, least_gain, mark_front, pareto_mask
 from lrsearch.record import DIRECTIONS, DenseRecord, TrialRecord
 
 DENSE = DenseRecord(params=1000, flops=20_000, accuracy=98.0, test_accuracy=97.5, throughput=500.0, seconds=9.0)
@@ -190,3 +190,19 @@ def test_growing_front_is_the_front_of_all(trials):
         assert {r.number for r in records if r.pareto} == kept
         gains = [gain(r, DENSE, objectives) for r in records if r.pareto]
         assert front.hypervolume == pytest.approx(hypervolume(gains, [0.0] * 3), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("objective", "constraints", "least"),
+    [
+        ("accuracy", {}, 0.0),
+        ("accuracy", {"accuracy_drop": 8.0}, 0.9),
+        ("accuracy", {"accuracy_drop": 8.0, "accuracy": 95.0}, 0.95),
+        ("accuracy_drop", {"accuracy": 95.0}, 0.95),
+        ("accuracy_drop", {"accuracy_drop": 8.0}, 0.9),
+        ("flops", {"flops": 5_000.0, "accuracy_drop": 8.0}, 0.75),
+        ("throughput", {"flops": 5_000.0}, 0.0),
+    ],
+)
+def test_bounds_say_which_gain_is_the_least_of_use(objective, constraints, least):
+    assert least_gain(objective, constraints, DENSE) == pytest.approx(least)

@@ -65,12 +65,11 @@ class ExpectedGainSampler(BaseSampler):
         """A method and its hyperparameters; nothing before a trial has ended with a network."""
         if self.dense is None:
             return {}
-        trials = [each for each in study._get_trials(deepcopy=False, use_cache=True) if each.number != trial.number]
-        looked_at = self._look_at(trials)
-        tried = {method: self._tried(method, own, self.dense) for method, own in looked_at.items()}
+        trials = [each for each in study.get_trials(deepcopy=False) if each.number != trial.number]
+        tried = {method: self._tried(method, own, self.dense) for method, own in self._look_at(trials).items()}
         if not any(each.gains for each in tried.values()):
             return {}
-        return self._most_promising(tried, looked_at, self.dense)
+        return self._most_promising(tried, self.dense)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -92,17 +91,19 @@ class ExpectedGainSampler(BaseSampler):
         return looked_at
 
     def _tried(self, method: str, trials: Sequence[FrozenTrial], dense: DenseRecord) -> Tried:
-        """What is known of a method's trials; those with a network come in the order of the trials."""
+        """What is known of a method's trials."""
         tried = Tried()
         bounds = {name: bound for name, bound in self._space.constraints.items() if name not in TRAINED}
         for trial in trials:
-            point, metrics = unit_point(self._choices[method], self._values(method, trial)), _metrics(trial)
+            values = {name: trial.params[f"{method}.{name}"] for name in self._choices[method]}
+            point, metrics = unit_point(self._choices[method], values), trial.user_attrs.get("metrics") or {}
             if trial.state == TrialState.RUNNING:
                 tried.running.append(point)
                 continue
             ended = trial.state == TrialState.COMPLETE and broken_bound(metrics, bounds) is None
             (tried.ended if ended else tried.lost).append(point)
             if self._knows_gains(metrics):
+                tried.values.append(values)
                 tried.points.append(point)
                 tried.gains.append([gain_of(name, metrics[name], dense) for name in self._space.objectives])
                 tried.sizes.append(math.log2(max(metrics["params"], 1) / dense.params))
@@ -112,12 +113,7 @@ class ExpectedGainSampler(BaseSampler):
     def _knows_gains(self, metrics: Mapping[str, float]) -> bool:
         return all(math.isfinite(metrics.get(name, math.nan)) for name in (*self._space.objectives, "params"))
 
-    def _values(self, method: str, trial: FrozenTrial) -> Values:
-        return {name: trial.params[f"{method}.{name}"] for name in self._choices[method]}
-
-    def _most_promising(
-        self, tried: Mapping[str, Tried], looked_at: Mapping[str, Sequence[FrozenTrial]], dense: DenseRecord
-    ) -> dict[str, Any]:
+    def _most_promising(self, tried: Mapping[str, Tried], dense: DenseRecord) -> dict[str, Any]:
         from lrsearch.sweep.expected_gain import ExpectedGain  # imports scikit-learn, which reading results need not
 
         objectives = self._space.objectives
@@ -126,8 +122,7 @@ class ExpectedGainSampler(BaseSampler):
         expected = ExpectedGain(tried, least, known_to_reach, self._kernels)
         best: tuple[float, str, Values] | None = None
         for method, choices in self._choices.items():
-            known = [trial for trial in looked_at[method] if self._knows_gains(_metrics(trial))]
-            good = [self._values(method, known[i]) for i in expected.on_front(method)]
+            good = [tried[method].values[i] for i in expected.on_front(method)]
             candidates = [*self._spread(choices), *self._near(choices, good)]
             points = np.array([unit_point(choices, values) for values in candidates]).reshape(len(candidates), -1)
             gains = expected.of(method, points)
@@ -157,8 +152,3 @@ class ExpectedGainSampler(BaseSampler):
             return value if stays else choice.values[self._generator.integers(len(choice.values))]
         (place,) = coordinates(choice, value)
         return choice.at(float(np.clip(place + _STEP * self._generator.standard_normal(), 0, 1)))
-
-
-def _metrics(trial: FrozenTrial) -> Mapping[str, float]:
-    metrics: Mapping[str, float] = trial.user_attrs.get("metrics") or {}
-    return metrics

@@ -19,10 +19,11 @@ Values: TypeAlias = dict[str, Any]
 
 @dataclass
 class Tried:
-    """What is known of the trials of one method, all as points of the unit cube.
+    """What is known of the trials of one method, as points of the unit cube.
 
     Attributes:
-        points: of trials with a network, for which gains and sizes are known.
+        values: the hyperparameters of trials with a network, of which gains and sizes are known.
+        points: the same as points.
         gains: what they gained in each objective.
         sizes: log2 of the fraction of parameters that they keep.
         stopped: whether their training was stopped before its end.
@@ -31,6 +32,7 @@ class Tried:
         running: of trials that have not ended.
     """
 
+    values: list[Values] = field(default_factory=list)
     points: list[list[float]] = field(default_factory=list)
     gains: list[list[float]] = field(default_factory=list)
     sizes: list[float] = field(default_factory=list)

@@ -148,9 +148,9 @@ class SweepSession:
             write_result(folder, failed_result(f"its worker process died {WORKER_LIVES} times"))
         record = self._tell(number)
         self._running.pop(number, None)
-        earlier = [each for each in self.records if each.number == record.continues]
+        continued = [] if record.continues is None else [r for r in self.records if r.number == record.continues]
         self.records.append(record)
-        for settled in (record, *earlier, *self._front.add(record)):
+        for settled in (record, *continued, *self._front.add(record)):
             self._drop_checkpoint(settled)
         self._announce(record)
         if time.monotonic() > self._write_not_before:

@@ -24,7 +24,9 @@ class Known:
 
 
 def tried(points, gains, **others):
-    return Tried(points, gains, sizes=[0.0] * len(points), stopped=[False] * len(points), ended=points, **others)
+    return Tried(
+        points=points, gains=gains, sizes=[0.0] * len(points), stopped=[False] * len(points), ended=points, **others
+    )
 
 
 @pytest.fixture
@@ -82,8 +84,10 @@ def test_a_method_that_was_never_tried_is_judged_by_the_others():
 def test_a_method_tried_once_is_judged_at_other_sizes_by_the_line():
     """A method that was as bad as others are where networks are small is expected to be better where they are not."""
     sizes = [-4.0, -3.0, -2.0, -1.0]
-    line = Tried([[0.0], [0.3], [0.6], [0.9]], [[0.5, 0.94], [0.6, 0.87], [0.7, 0.75], [0.8, 0.5]], sizes, [False] * 4)
-    once = Tried([[0.0]], [[0.52, 0.94]], [-4.0], [False])
+    line = Tried(
+        [], [[0.0], [0.3], [0.6], [0.9]], [[0.5, 0.94], [0.6, 0.87], [0.7, 0.75], [0.8, 0.5]], sizes, [False] * 4
+    )
+    once = Tried([], [[0.0]], [[0.52, 0.94]], [-4.0], [False])
     judged = ExpectedGain({"alds": line, "tucker": once}, LEAST, DENSE)
 
     level = judged._scaled(once) @ [1, 0]
