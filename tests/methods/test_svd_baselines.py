@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from lrsearch.factorize import find_layers, layer_cost
+from lrsearch.methods import load_method
 from lrsearch.methods.base import Compressed
 from lrsearch.recipe import Factorization
-from tests.methods.zoo import compress, images, zoo
+from tests.methods.zoo import compress, images, make_task, zoo
 
 METHODS = ("svd", "svd_error", "svd_energy", "l_rank")
 
@@ -56,6 +57,11 @@ def test_no_other_has_a_better_objective(method: str, objective: Callable[[Compr
     others = [objective(compress(other, {"budget": {"params": kept}})) for other in METHODS if other != method]
     assert own <= min(others) + 1e-9
     assert own < max(others)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_statistics_are_of_whole_weights_alone(method: str) -> None:
+    assert {key.split("/")[-1] for key in load_method(method).statistics(zoo(), make_task())} == {"1"}
 
 
 @pytest.mark.parametrize("method", ["alds_error", "alds_simple"])

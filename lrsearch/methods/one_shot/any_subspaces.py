@@ -44,6 +44,7 @@ class AnySubspaces(Spectral):
     """Every k and rank, by any rule."""
 
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = AnySubspacesHyperparameters
+    sliced = True
 
     def subspaces(self, useful: Sequence[int], hyperparameters: Any) -> Sequence[int]:
         """All up to the largest allowed."""

@@ -25,6 +25,7 @@ class FixedSubspaces(Spectral):
     """k subspaces in every layer."""
 
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = FixedSubspacesHyperparameters
+    sliced = True
 
     def subspaces(self, useful: Sequence[int], hyperparameters: Any) -> Sequence[int]:
         """The largest that is not above k; there is one, since 1 is useful wherever another is."""

@@ -43,6 +43,8 @@ class Spectral:
     Hyperparameters: ClassVar[type[base.Hyperparameters]] = BudgetHyperparameters
     schemes: ClassVar[Sequence[int]] = (0,)
     """The foldings to choose from (ALDS supplement A.6)."""
+    sliced: ClassVar[bool] = False
+    """Whether layers may have more than one subspace, so that there are statistics of every number of them."""
     rule: ClassVar[Rule] = "max"
 
     def folded(self, hyperparameters: BudgetHyperparameters) -> Sequence[int]:
@@ -68,7 +70,7 @@ class Spectral:
         return caps.allocate(layers, self.rule)
 
     def statistics(self, model: nn.Module, task: Task) -> dict[str, Tensor]:
-        """The singular values of every layer's slices for every folding and useful number of subspaces.
+        """The singular values of every layer's slices for every folding and number of subspaces to choose from.
 
         Returns:
             ``<layer>/<scheme>/<k>`` -> (groups, k, r), descending.
@@ -81,6 +83,8 @@ class Spectral:
         for name, shape in layers.items():
             weight = finite_weight(model, name)
             useful = {scheme: useful_subspaces(shape, scheme) for scheme in foldings(shape, self.schemes)}
+            if not self.sliced:
+                useful = {scheme: subspaces[:1] for scheme, subspaces in useful.items()}
             if any(useful.values()):
                 # The norm that errors are relative to is the unsliced weight's.
                 useful[0] = sorted({1, *useful.get(0, ())})
