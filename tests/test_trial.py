@@ -348,6 +348,14 @@ def test_statistics_are_computed_once_for_all_trials(spec, tmp_path, monkeypatch
     list(run_trial(replace(spec, hyperparameters={"budget": {"params": 0.3}}), tmp_path / "second"))
 
 
+def test_methods_share_the_singular_values_of_one_table(spec, tmp_path, monkeypatch):
+    list(run_trial(spec, tmp_path / "first"))
+    spectral = "lrsearch.methods.one_shot.spectral.singular_values"
+    monkeypatch.setattr(spectral, lambda *_: pytest.fail("computed again"))
+
+    list(run_trial(replace(spec, method="alds_error"), tmp_path / "relative"))
+
+
 def test_statistics_stay_on_the_cpu_whatever_the_networks_device(spec, dense_folder, tmp_path):
     """A device without data stands for a GPU: methods read numbers from statistics."""
     pipeline = Pipeline(spec, tmp_path, load_data(DATA), DeviceGate("cpu", tmp_path))

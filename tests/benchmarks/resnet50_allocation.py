@@ -17,9 +17,9 @@ fast as ``plain``, reaches as small an error as both, and holds at most 1.5 time
 ResNet-50 it is about 5.6 times as fast as ``plain`` and 3.5 times as ``batched``, at a smaller error (0.3335 against
 0.3367): a table of all k, which every budget of a sweep shares, takes the spectra of 28,000 slices, 26 Gflop of
 tridiagonalisation after 17 Gflop of Gram matrices, and that alone is more than a twentieth of ``plain`` at the peak
-rate of a core, of which LAPACK reaches a quarter at these sides, in two stages less. Nothing can be left out of the
-table: every k is the best at some budget, but for most slices of 2 columns. One budget alone can do with a quarter to
-half of the time, by bounds from single slices and counts of eigenvalues, of which the next budget can use but a part.
+rate of a core, of which LAPACK reaches a quarter at these sides. Nothing but slices of two columns can be left out of
+the table, for every other k is the best at some budget. One budget alone could do with a quarter to half of the time,
+by bounds from single slices and counts of eigenvalues, but most of that is of no use to the next.
 """
 
 import argparse

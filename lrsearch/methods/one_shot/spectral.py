@@ -6,6 +6,7 @@ Source: ALDS supplement B.4 and C.3 tell the relatives apart; a method here only
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -78,19 +79,10 @@ class Spectral:
         Raises:
             LrsearchError: a layer's weight is not finite.
         """
-        layers, _ = find_layers(model)
-        values = {}
-        for name, shape in layers.items():
-            weight = finite_weight(model, name)
-            useful = {scheme: useful_subspaces(shape, scheme) for scheme in foldings(shape, self.schemes)}
-            if not self.sliced:
-                useful = {scheme: subspaces[:1] for scheme, subspaces in useful.items()}
-            if any(useful.values()):
-                # The norm that errors are relative to is the unsliced weight's.
-                useful[0] = sorted({1, *useful.get(0, ())})
-            for scheme, subspaces in useful.items():
-                for k, spectrum in singular_values(weight, shape.groups, scheme, subspaces).items():
-                    values[f"{name}/{scheme}/{k}"] = spectrum.cpu()
+        values: dict[str, Tensor] = {}
+        for scheme in sorted({0, *self.schemes}):  # 0 has the norms of whole weights, which errors are relative to
+            table = f"spectra-{scheme}-sliced" if self.sliced else f"spectra-{scheme}"
+            values |= task.shared.get(table, partial(spectra, model, scheme, self.sliced))
         return values
 
     def compress(
@@ -125,6 +117,31 @@ class Spectral:
                 spectra[scheme, k] = statistics[f"{name}/{scheme}/{k}"]
         norm = float(statistics[f"{name}/0/1"].max()) if spectra else 0.0
         return svd_candidates(shape, spectra, norm, self.measure(hyperparameters))
+
+
+def spectra(model: nn.Module, scheme: int, sliced: bool) -> dict[str, Tensor]:
+    """The singular values of every layer's slices in one folding; of its whole weight at least in folding 0.
+
+    Args:
+        model: the dense network.
+        scheme: the folding (ALDS supplement A.6).
+        sliced: whether of every useful number of subspaces, or of one alone.
+
+    Returns:
+        ``<layer>/<scheme>/<k>`` -> (groups, k, r), descending.
+
+    Raises:
+        LrsearchError: a layer's weight is not finite.
+    """
+    values = {}
+    for name, shape in find_layers(model)[0].items():
+        useful = useful_subspaces(shape, scheme) if foldings(shape, [scheme]) else []
+        subspaces = sorted({*([] if scheme else [1]), *(useful if sliced else useful[:1])})
+        if subspaces:
+            weight = finite_weight(model, name)
+            for k, spectrum in singular_values(weight, shape.groups, scheme, subspaces).items():
+                values[f"{name}/{scheme}/{k}"] = spectrum.cpu()
+    return values
 
 
 def foldings(shape: LayerShape, schemes: Sequence[int]) -> list[int]:
