@@ -3,8 +3,9 @@
 Usage: python -m tests.benchmarks.trained_trials FOLDER [--network digits|resnet20] [--methods alds,pca]
        [--device cpu|cuda] [--processes 2]
 
-Trials are those of this package (``run_trial``, throughput aside). Budgets are rounded to a quarter of an octave and
-all trials train with one seed, so that searches share trials, which are kept in FOLDER: seeds are the searches'.
+Trials are those of this package (``run_trial``, but for the speed of their training). Budgets are rounded to a quarter
+of an octave and all trials train with one seed, so that searches share trials, which are kept in FOLDER, speeds
+included: seeds are the searches'.
 Whatever is missing is trained when a search asks for it; this command trains all there are, side by side. ``resnet20``
 is the network that was trained on CIFAR-10 as JPEG files, to be made at least four times smaller; it has seen all
 training images, so that validation is on 2,000 of the test images.
@@ -32,7 +33,6 @@ from lrsearch.data.images import IMAGENET, ShiftAndFlip
 from lrsearch.dense import DenseSpec, Workplace, load_dense_record, prepare_dense
 from lrsearch.distributions import Choice, Distribution
 from lrsearch.files import read_json, write_json
-from lrsearch.measure.throughput import Throughput
 from lrsearch.outcome import failed_result, failure_reason, read_result, write_result
 from lrsearch.record import DenseRecord
 from lrsearch.space import Space, parse_space
@@ -67,10 +67,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
         "methods": methods([0.03, 0.25], [4, 20], ("alds", "alds_output", "ft")),
     },
 }
-TIMELESS = {
-    "compare_throughput": lambda *_: Throughput(1.0, 1.0, 1.0, 0.0, 1.0),
-    "_training_speed": lambda *_: {},
-}
+OBJECTIVES = ("accuracy", "cr_f", "speedup")
 
 
 def cifar_jpeg(images: int = 5000, validation: int = 2000) -> Splits:
@@ -95,6 +92,8 @@ class Trials:
     device: str = "cpu"
     rungs: dict[str, int] | None = field(default_factory=dict)
     """Those of a search; empty for the usual."""
+    objectives: tuple[str, ...] = OBJECTIVES
+    """Of a search; all are maximised."""
 
     def space(self, methods: list[str], seed: int) -> Space:
         content = NETWORKS[self.network]
@@ -102,7 +101,8 @@ class Trials:
             content
             | {
                 "methods": {name: content["methods"][name] for name in methods},
-                "objectives": {"accuracy": "max", "cr_p": "max"},
+                "objectives": dict.fromkeys(self.objectives, "max"),
+                "measure": {"seconds": 2},
                 "search": {"trials": 10_000, "seed": seed, "rungs": self.rungs},
             }
         )
@@ -140,7 +140,7 @@ class Trials:
             folders = str(self.folder / "dense"), str(self.folder / "cache")
             retrain = space.retraining().model_dump(mode="json")
             spec = TrialSpec(0, method, rounded, space.model, space.data, retrain, 0, self.workplace, *folders)
-            with patch.multiple("lrsearch.trial", **TIMELESS):
+            with patch("lrsearch.trial._training_speed", lambda *_: {}):
                 try:
                     for _ in run_trial(spec, folder):
                         pass
