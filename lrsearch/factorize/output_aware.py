@@ -225,7 +225,8 @@ def least_errors(dense: DenseOutputs) -> Tensor:
     else:
         seen = dense.important.flatten(1) @ cholesky(dense.covariance)
         gram = seen.mT @ seen
-    return dense.without(torch.linalg.eigvalsh(gram).clamp_min(0).flip(0))
+    lost = torch.linalg.eigvalsh(gram).double().clamp_min(0).cumsum(0).flip(0)
+    return torch.nn.functional.pad(lost, (0, 1))
 
 
 def multiply_out(first: Tensor, second: Tensor, cells: Tensor) -> Tensor:
