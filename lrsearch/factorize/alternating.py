@@ -10,86 +10,79 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lrsearch.factorize.output_aware import (
-    DenseOutputs,
-    OutputDecomposition,
-    all_entries,
-    cholesky,
-    fit_second,
-    own_entries,
-)
-from lrsearch.factorize.svd import diagonal_blocks
+from lrsearch.factorize.output_aware import FoldedOutputs, OutputDecomposition, cholesky
 
 _SWEEPS = 5
+_WORTHWHILE = 0.005
+"""A sweep that removes less of the error is the last."""
 _STEPS = 5
 """Of conjugate gradients in a sweep, which go on from where the last sweep ended."""
 
 
-def refine(made: OutputDecomposition, dense: DenseOutputs, rank: int) -> tuple[Tensor, Tensor]:
+def refine(made: OutputDecomposition, rank: int) -> tuple[Tensor, Tensor]:
     """The stages of ``rank`` after alternating least squares; the output error never rises.
 
     Args:
         made: what ``decompose`` returned.
-        dense: what it was given.
         rank: of each slice.
 
     Returns:
-        The first stage (rank k, C, height, width), zero outside the kernels' slices of channels, and the second
-        (S, rank k, cells of its kernel).
+        The first stage (rank, k, e / k) and the second (S, rank, k, cells of its kernel).
     """
-    first, second, cells = made.first[: rank * made.subspaces], made.second(rank), made.cells
-    if len(cells) == 1 and made.subspaces == 1:
+    first, second, folded = made.first[:rank], made.second(rank), made.folded
+    if len(folded.cells) == 1 and first.shape[1] == 1:
         return first, second  # the optimum already
-    own = own_entries(first.flatten(1), made.subspaces)
+    error = made.errors[rank]
     for _ in range(_SWEEPS):
-        own = _fit_first(own, second, cells, dense)
-        factor, explained = fit_second(own, cells, dense)
-        second = torch.linalg.solve_triangular(factor.mT, explained, upper=True).mT.reshape(second.shape)
-    return all_entries(own).reshape(first.shape), second
+        first = _fit_first(first, second, folded)
+        made = folded.fit(first)
+        second, before, error = made.second(rank), error, made.errors[-1]
+        if error > (1 - _WORTHWHILE) * before:
+            break
+    return first, second
 
 
-def _fit_first(own: Tensor, second: Tensor, cells: Tensor, dense: DenseOutputs) -> Tensor:
+def _fit_first(first: Tensor, second: Tensor, folded: FoldedOutputs) -> Tensor:
     """A few steps of conjugate gradients towards the best first stage for this second stage.
 
     The normal equations sum_ij B_i^T H B_j K C_ji = sum_i B_i^T H (W C)_i, with i, j the cells, are preconditioned by
-    the Kronecker product (sum_i B_i^T H B_i) x (mean_i C_ii), for each slice of channels its own.
+    the Kronecker product (sum_i B_i^T H B_i) x (mean_i C_ii), for each slice of channels its own. Kernels meet the
+    covariance before they are multiplied by the second stage, for there are fewer of them than outputs.
     """
-    rank, subspaces, _ = own.shape
-    parts, slices = second.reshape(len(second), rank, subspaces, len(cells)), cells.reshape(len(cells), subspaces, -1)
+    (rank, subspaces, entries), n = first.shape, len(folded.cells)
+    parts = second.permute(3, 2, 1, 0)  # (n, k, r, S)
+    weighted = parts @ folded.dense.importance
+    flat = parts.flatten(0, 2)
+    mixed = (weighted.flatten(0, 2) @ flat.mT).reshape(n * subspaces, rank, n, subspaces * rank)
 
-    def multiplied(kernels: Tensor) -> Tensor:
-        """The weight of this first stage and the second."""
-        weight = torch.empty_like(dense.weight.flatten(1))
-        for index, cell in enumerate(slices):
-            weight[:, cell] = torch.einsum("srk,rke->ske", parts[..., index], kernels)
-        return weight
+    def meaning(kernels: Tensor) -> Tensor:
+        """What the approximation by first-stage kernels (k, r, e / k) means to the first stage."""
+        total = torch.zeros_like(kernels)
+        for index, rows in enumerate(folded.covariance):
+            seen = (kernels @ rows.reshape(subspaces, entries, -1)).reshape(subspaces * rank, n * subspaces, entries)
+            total += (mixed[:, :, index] @ seen.transpose(0, 1)).reshape(n, *kernels.shape).sum(0)
+        return total
 
-    def gathered(change: Tensor) -> Tensor:
-        """What a change of the approximation means to the first stage; its rounding the next sweep mends."""
-        weighted = ((dense.importance @ change).float() @ single).to(change)
-        meaning = [torch.einsum("srk,ske->rke", parts[..., i], weighted[:, cell]) for i, cell in enumerate(slices)]
-        return torch.stack(meaning).sum(0)
-
-    single = dense.covariance.float()
-    rows = cholesky(torch.einsum("srkc,st,tqkc->krq", parts, dense.importance, parts))
-    inputs = torch.stack([dense.covariance[cell[:, None], cell] for cell in cells]).mean(0)
-    columns = cholesky(diagonal_blocks(inputs[None], subspaces)[0])
+    own = mixed.reshape(n, subspaces, rank, n, subspaces, rank)
+    rows = cholesky(own.diagonal(dim1=0, dim2=3).sum(-1).diagonal(dim1=0, dim2=2).movedim(-1, 0))
+    columns = cholesky(folded.average(subspaces))
 
     def preconditioned(residual: Tensor) -> Tensor:
-        solved = torch.cholesky_solve(residual.transpose(0, 1), rows)
-        return torch.cholesky_solve(solved.mT, columns).mT.transpose(0, 1)
+        return torch.cholesky_solve(torch.cholesky_solve(residual, rows).mT, columns).mT
 
-    residual = gathered(dense.weight.flatten(1) - multiplied(own))
+    solution = first.transpose(0, 1)
+    wanted = weighted @ folded.shared.reshape(n, subspaces, entries, -1).mT
+    residual = wanted.sum(0) - meaning(solution)
     direction = preconditioned(residual)
     descent = (residual * direction).sum()
     for _ in range(_STEPS):
-        image = gathered(multiplied(direction))
+        image = meaning(direction)
         curvature = (direction * image).sum()
         if not curvature > 0:  # nothing is left to fit
             break
-        own = own + descent / curvature * direction
+        solution = solution + descent / curvature * direction
         residual = residual - descent / curvature * image
         towards = preconditioned(residual)
         previous, descent = descent, (residual * towards).sum()
         direction = towards + descent / previous * direction
-    return own
+    return solution.transpose(0, 1)

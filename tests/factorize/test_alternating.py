@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lrsearch.factorize.alternating import refine
-from lrsearch.factorize.output_aware import DenseOutputs, decompose, multiply_out
-from tests.factorize.test_output_aware import positive, problem
+from lrsearch.factorize.output_aware import decompose, multiply_out
+from tests.factorize.test_output_aware import folded, positive, problem
 
 
 def error(change: Tensor, covariance: Tensor, importance: Tensor) -> float:
@@ -20,13 +20,12 @@ def error(change: Tensor, covariance: Tensor, importance: Tensor) -> float:
 def test_the_output_error_never_rises(seed: int, scheme: int, rank: int, subspaces: int) -> None:
     weight, inputs = problem(seed)
     covariance, importance = inputs @ inputs.mT, positive(5, seed)
-    made = decompose(DenseOutputs(weight, covariance, importance), scheme, subspaces)
+    made = decompose(folded(weight, covariance, importance, scheme), subspaces)
     rank = min(rank, len(made.errors) - 1)
-    first, second = refine(made, DenseOutputs(weight, covariance, importance), rank)
-    assert first.shape == made.first[: rank * subspaces].shape
-    assert torch.equal(first != 0, made.first[: rank * subspaces] != 0)
+    first, second = refine(made, rank)
+    assert first.shape == made.first[:rank].shape
     assert second.shape == made.second(rank).shape
-    refined = multiply_out(first.flatten(1), second, made.cells)
+    refined = multiply_out(first, second, made.folded.cells)
     after = error(weight.flatten(1) - refined, covariance, importance)
     assert after <= float(made.errors[rank]) + 1e-9 * float(made.errors[0])
 
@@ -37,27 +36,24 @@ def test_it_ends_where_neither_stage_can_do_better_alone(
 ) -> None:
     """Regress the root of H W on everything that one stage can add to it, the other being fixed."""
     monkeypatch.setattr("lrsearch.factorize.alternating._SWEEPS", 200)
+    monkeypatch.setattr("lrsearch.factorize.alternating._WORTHWHILE", 0.0)
     weight, inputs = problem(5)
     covariance, importance = inputs @ inputs.mT, positive(5, 5)
-    made = decompose(DenseOutputs(weight, covariance, importance), scheme, subspaces)
-    first, second = refine(made, DenseOutputs(weight, covariance, importance), 2)
-    kernels, root = first.flatten(1), torch.linalg.cholesky(importance).mT
-    reached = error(weight.flatten(1) - multiply_out(kernels, second, made.cells), covariance, importance)
+    made = decompose(folded(weight, covariance, importance, scheme), subspaces)
+    first, second = refine(made, 2)
+    cells, root = made.folded.cells, torch.linalg.cholesky(importance).mT
+    reached = error(weight.flatten(1) - multiply_out(first, second, cells), covariance, importance)
     assert reached < 0.99 * float(made.errors[2])
 
     def best(parameters: Tensor, of_first: bool) -> float:
         units = torch.eye(parameters.numel(), dtype=torch.float64).reshape(-1, *parameters.shape)
-        units = units[parameters.flatten() != 0]
-        moved = [
-            multiply_out(unit, second, made.cells) if of_first else multiply_out(kernels, unit, made.cells)
-            for unit in units
-        ]
+        moved = [multiply_out(unit, second, cells) if of_first else multiply_out(first, unit, cells) for unit in units]
         features = torch.stack([(root @ each @ inputs).flatten() for each in moved], 1)
         target = (root @ weight.flatten(1) @ inputs).flatten()
         residual = target - features @ torch.linalg.lstsq(features, target).solution
         return float(residual.square().sum())
 
-    assert best(kernels, True) == pytest.approx(reached, rel=1e-6)
+    assert best(first, True) == pytest.approx(reached, rel=1e-6)
     assert best(second, False) == pytest.approx(reached, rel=1e-6)
 
 
@@ -65,6 +61,5 @@ def test_it_ends_where_neither_stage_can_do_better_alone(
 def test_dead_inputs_do_no_harm(scheme: int) -> None:
     weight, _ = problem(0)
     nothing, equal = torch.zeros(18, 18, dtype=torch.float64), torch.eye(5, dtype=torch.float64)
-    dense = DenseOutputs(weight, nothing, equal)
-    for stage in refine(decompose(dense, scheme), dense, 1):
+    for stage in refine(decompose(folded(weight, nothing, equal, scheme)), 1):
         assert bool(torch.isfinite(stage).all())

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from lrsearch.allocate import Candidates
 from lrsearch.factorize import LayerShape, factorize_layer, find_layers, layer_cost
 from lrsearch.factorize.alternating import refine
-from lrsearch.factorize.output_aware import DenseOutputs, OutputDecomposition, decompose, grouped, multiply_out
+from lrsearch.factorize.output_aware import DenseOutputs, FoldedOutputs, decompose, multiply_out
+from lrsearch.factorize.stages import max_rank
 from lrsearch.methods import base
 from lrsearch.methods.base import Compressed, Progress, Task
 from lrsearch.methods.one_shot.activations import Observer, observe
 from lrsearch.methods.one_shot.apply import Factorize, apply, finite_weight
 from lrsearch.methods.one_shot.candidates import Family, sizes, smaller_ranks, svd
 from lrsearch.methods.one_shot.cap import Caps
+from lrsearch.methods.one_shot.error_tables import error_tables
 from lrsearch.methods.one_shot.spectral import BudgetHyperparameters, foldings, useful_subspaces
 from lrsearch.methods.one_shot.timed import DENSE
 from lrsearch.methods.one_shot.within_budget import compress_within
@@ -54,22 +56,22 @@ class OutputAware:
 
         Returns:
             The tensors of ``observe``, none without calibration data; ``<layer>/errors/<scheme>/<k>`` -> the output
-            error of the ranks 0, 1, ... that make the layer smaller.
+            error of the ranks 0, 1, ... that make the layer smaller, as far as ``error_tables`` follows them.
 
         Raises:
             LrsearchError: a layer's weight is not finite, or the calibration data is empty.
         """
-        layers, _ = find_layers(model)
+        layers, _ = find_layers(model, task.example_input)
         weights = {name: finite_weight(model, name) for name in layers}
         found: dict[str, Tensor] = {}
         if task.calibration is not None:
             found = observe(model, layers, task.calibration, task.device, IMAGES, self.observer)
         for name, shape in layers.items():
-            view = _View(weights[name], shape, name, found)
-            for scheme, subspaces in self._useful(shape):
-                ranks = len(_ranks(shape, scheme, subspaces))
-                errors = [group.errors for group in view.groups(scheme, subspaces, ranks)]
-                found[f"{name}/errors/{scheme}/{subspaces}"] = torch.stack(errors).sum(0)
+            costs = {key: _costs(shape, *key) for key in self._useful(shape)}
+            if costs:
+                groups = _View(weights[name], shape, name, found).dense
+                for (scheme, subspaces), errors in error_tables(groups, costs).items():
+                    found[f"{name}/errors/{scheme}/{subspaces}"] = errors
         return found
 
     def compress(
@@ -110,9 +112,8 @@ class OutputAware:
         families = []
         for scheme, subspaces in self._useful(shape):
             lost = statistics[f"{name}/errors/{scheme}/{subspaces}"].numpy()
-            ranks = _ranks(shape, scheme, subspaces)[: len(lost) - 1]
-            errors = self.error(lost)[1 : len(ranks) + 1]
-            costs = np.outer(ranks, sizes(layer_cost(shape, svd(scheme, subspaces, 1))))
+            costs = _costs(shape, scheme, subspaces)[: len(lost) - 1]
+            errors = self.error(lost)[1 : len(costs) + 1]
             families.append(Family(subspaces, errors, costs, _member(scheme, subspaces)))
         return families
 
@@ -128,59 +129,43 @@ def _factorize(model: nn.Module, statistics: Mapping[str, Tensor]) -> Factorize:
 
 
 class _View:
-    """One layer with what is known of its inputs and outputs."""
+    """One layer with what is known of its inputs and outputs, in the precision of its weight but at least single."""
 
-    def __init__(
-        self,
-        weight: Tensor,
-        shape: LayerShape,
-        name: str,
-        statistics: Mapping[str, Tensor],
-    ) -> None:
-        self.shape = shape
-        exact = weight.detach().cpu().to(torch.float64)
+    def __init__(self, weight: Tensor, shape: LayerShape, name: str, statistics: Mapping[str, Tensor]) -> None:
+        self._shape = shape
+        self._mean = statistics.get(f"{name}/mean")
+        exact = weight.detach().cpu().to(torch.promote_types(weight.dtype, torch.float32))
         weights = exact.reshape(shape.groups, shape.out_per_group, shape.in_per_group, *shape.kernel)
-        side = weights[0, 0].numel()
-        white = torch.eye(side, dtype=torch.float64).expand(shape.groups, side, side)
-        equal = torch.eye(shape.out_per_group, dtype=torch.float64).expand(shape.groups, -1, -1)
-        inputs, outputs = statistics.get(f"{name}/inputs", white), statistics.get(f"{name}/outputs", equal)
-        self._dense = [
-            DenseOutputs(group, _ridged(covariance.double()), importance.double())
+        inputs, outputs = (
+            statistics[key] if key in statistics else torch.eye(side).expand(shape.groups, -1, -1)
+            for key, side in ((f"{name}/inputs", weights[0, 0].numel()), (f"{name}/outputs", shape.out_per_group))
+        )
+        self.dense = [
+            DenseOutputs(group, _ridged(covariance.to(group)), importance.to(group))
             for group, covariance, importance in zip(weights, inputs, outputs, strict=True)
         ]
-        self._mean = statistics.get(f"{name}/mean")
-
-    def groups(self, scheme: int, subspaces: int, ranks: int) -> list[OutputDecomposition]:
-        return [decompose(group, scheme, subspaces, ranks) for group in self._dense]
 
     def factorized(self, layer: nn.Module, factorization: Factorization) -> nn.Module:
         """The stages' weights, split evenly between both, and the bias that keeps the mean output."""
         rank, subspaces = factorization.ranks[0], factorization.groups
-        groups = self.groups(factorization.scheme, subspaces, rank)
-        known = zip(groups, self._dense, strict=True)
-        firsts, seconds = zip(*(_balanced(*refine(*each, rank)) for each in known), strict=True)
-        owned = firsts[0].shape[2:]
-        kernel = self.shape.kernel[0] // owned[0], self.shape.kernel[1] // owned[1]
+        folded = [FoldedOutputs(group, factorization.scheme) for group in self.dense]
+        stages = [_balanced(*refine(decompose(group, subspaces, rank), rank)) for group in folded]
         bias = None
         if layer.bias is not None and self._mean is not None:
-            stages = zip(firsts, seconds, groups, strict=True)
-            kept = torch.stack([multiply_out(first.flatten(1), second, group.cells) for first, second, group in stages])
-            dense = torch.stack([group.weight.flatten(1) for group in self._dense])
-            change = (dense - kept) @ self._mean[:, :, None].double()
+            kept = torch.stack([multiply_out(*each, group.cells) for each, group in zip(stages, folded, strict=True)])
+            dense = torch.stack([group.weight.flatten(1) for group in self.dense])
             old = layer.get_parameter("bias").detach()
-            bias = old + change.flatten().to(old)
-        firsts, seconds = zip(
-            *(grouped(*stages, subspaces) for stages in zip(firsts, seconds, strict=True)), strict=True
-        )
-        weights = torch.cat(firsts), torch.cat(seconds).reshape(-1, rank * subspaces, *kernel)
-        return factorize_layer(layer, factorization, weights=weights, bias=bias)
+            bias = old + ((dense - kept) @ self._mean[:, :, None].to(dense)).flatten().to(old)
+        made = [group.convolutions(*each) for each, group in zip(stages, folded, strict=True)]
+        firsts, seconds = zip(*made, strict=True)
+        return factorize_layer(layer, factorization, weights=(torch.cat(firsts), torch.cat(seconds)), bias=bias)
 
 
 def _balanced(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     """Both stages scaled to equal norms, component by component, so that they train at the same pace."""
     tiny = torch.finfo(first.dtype).tiny
-    scale = (second.norm(dim=(0, 2)) / first.flatten(1).norm(dim=1).clamp_min(tiny)).clamp_min(tiny).sqrt()
-    return first * scale[:, None, None, None], second / scale[:, None]
+    scale = (second.norm(dim=(0, 3)) / first.norm(dim=2).clamp_min(tiny)).clamp_min(tiny).sqrt()
+    return first * scale[..., None], second / scale[..., None]
 
 
 def _ridged(covariance: Tensor) -> Tensor:
@@ -189,14 +174,18 @@ def _ridged(covariance: Tensor) -> Tensor:
     Nor may rounding to single precision, in which statistics are kept, make a direction's variance negative.
     """
     level = covariance.diagonal().mean()
-    identity = torch.eye(len(covariance), dtype=covariance.dtype)
-    ridge = max(_RIDGE, torch.finfo(torch.float32).eps * len(covariance))
-    return covariance + ridge * level * identity if level > 0 else identity
+    if not level > 0:
+        return torch.eye(len(covariance)).to(covariance)
+    ridged = covariance.clone()
+    ridged.diagonal().add_(max(_RIDGE, torch.finfo(torch.float32).eps * len(covariance)) * level)
+    return ridged
 
 
-def _ranks(shape: LayerShape, scheme: int, subspaces: int) -> npt.NDArray[np.int64]:
-    """Those that make the layer smaller."""
-    return smaller_ranks(layer_cost(shape, svd(scheme, subspaces, 1)), layer_cost(shape, DENSE))
+def _costs(shape: LayerShape, scheme: int, subspaces: int) -> npt.NDArray[np.int64]:
+    """(ranks, 2): parameters and multiply-adds of the ranks that make the layer smaller and that it has."""
+    first = layer_cost(shape, svd(scheme, subspaces, 1))
+    ranks = smaller_ranks(first, layer_cost(shape, DENSE))[: max_rank(shape, scheme, subspaces)]
+    return np.outer(ranks, sizes(first))
 
 
 def _member(scheme: int, subspaces: int) -> Callable[[int], Factorization]:
