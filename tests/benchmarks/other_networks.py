@@ -21,22 +21,19 @@ batch norm behind a layer makes up for them:
 
 Found at 25 / 40 / 50 / 60 / 70 % removed:
 
-- squeezenet1_1: divergence .001 / .003 / .006 / .014 / .039 with ``alds_output``, .011 / .024 / .037 / .076 / .149 with
+- squeezenet1_1: divergence .002 / .005 / .009 / .017 / .045 with ``alds_output``, .011 / .024 / .038 / .078 / .149 with
   ``pca``, 3.0 / 3.5 / 4.1 / 5.6 / 5.2 with ``alds_plus alternating``. Spectral .3441 / .3888 / .4117 / .4348 / .4545
   with ``alds``, .3480 / .3995 / .4227 / .4380 / .4592 with ``alds alternating``.
-- mobilenet_v2: divergence 6.0 / 15.5 / 21.3 / 36.3 / 57.8 with ``alds_output``, 9.9 / 18.0 / 30.6 / 49.0 / 74.9 with
+- mobilenet_v2: divergence 4.5 / 13.0 / 20.0 / 33.7 / 57.1 with ``alds_output``, 9.9 / 18.0 / 30.3 / 49.1 / 74.7 with
   ``pca``, 94 / 117 / 214 / 227 / 252 with ``alds_plus alternating``. Spectral .3431 / .4366 / .5710 / .6445 / .6917
   with ``alds``, .3482 / .4766 / .6046 / .6658 / .7041 with ``alds alternating``.
+- resnet18, whose last stage sees 1,024 positions of 4,608 columns: divergence 11.3 / 19.8 / 36.6 / 60.1 / 94.7 with
+  ``alds_output`` (12.1 / 36.4 / 125 / 485 / 161 without shrinkage), 20.6 / 38.7 / 48.7 / 66.1 / 99.3 with ``pca``, 134
+  / 129 / 188 / 225 / 324 with ``alds_plus alternating``. Spectral .2315 / .2534 / .2632 / .2726 / .2826 with ``alds``,
+  .2326 / .2554 / .2665 / .2743 / .2832 with ``alds alternating``.
 
-- resnet18: divergence 12.1 / 36.4 / 125 / 485 / 161 with ``alds_output``, 20.8 / 38.8 / 49.2 / 66.2 / 99.7 with
-  ``pca``, 134 / 129 / 188 / 225 / 324 with ``alds_plus alternating``. Spectral .2315 / .2534 / .2632 / .2726 / .2826
-  with ``alds``, .2326 / .2554 / .2665 / .2743 / .2832 with ``alds alternating``.
-
-So each leads in what it minimises, and in that alone: ``plain`` has the smaller output errors from 50 % on, on unseen
-inputs of mobilenet_v2 from 25 % on, and ``alternating`` smaller ones than the exact solution throughout. But for the
-ResNet-18 from 50 % on: its last stage sees 256 images at 4 positions each, 1,024 inputs of 4,608 columns, and
-``alds_output`` fits these alone. On calibration inputs its output errors are 0 / 0 / .001 / .606 / 1.618, on unseen
-ones 1.0 / 2.4 / 6.8 / 15.5 / 6.2, where those of ``pca`` are .3 / .6 / 1.0 / 1.6 / 2.4 and .7 / 1.3 / 1.6 / 2.2 / 3.0.
+So each leads in what it minimises, and in that alone: ``plain`` and ``pca`` have the smaller output errors, and
+``alternating`` smaller ones than the exact solution.
 """
 
 import argparse

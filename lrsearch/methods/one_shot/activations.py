@@ -16,6 +16,7 @@ from lrsearch.errors import LrsearchError
 from lrsearch.factorize import LayerShape
 from lrsearch.measure.modes import evaluation_mode
 from lrsearch.methods.base import Loader
+from lrsearch.methods.one_shot.shrinkage import shrunk
 
 POSITIONS = 64
 """Of each image's output positions this many are drawn for a covariance, for neighbours say much the same."""
@@ -35,7 +36,7 @@ class Observer(ABC):
         self.absorbed = module.bias is not None
         self._side = shape.in_per_group * shape.kernel[0] * shape.kernel[1]
         self._sum = torch.zeros(shape.groups, self._side, dtype=torch.float64)
-        self._rows = 0
+        self._rows = self._samples = 0
 
     def see(self, inputs: Tensor, gradient: Tensor, images: int) -> None:
         """What the layer was given by a batch of ``images``, and the gradient at its output."""
@@ -49,10 +50,14 @@ class Observer(ABC):
             self._add(rows, self._grouped(mattered, self.shape.out_per_group))
 
     def result(self, images: int) -> dict[str, Tensor]:
-        """The layer's part of what ``observe`` returns, from so many images; empty where it was never called."""
+        """The layer's part of what ``observe`` returns, from so many images; empty where it was never called.
+
+        ``inputs`` are ``shrunk``.
+        """
         if not self._rows:
             return {}
         found = {"mean": self._sum / self._rows, **self._moments(images)}
+        found["inputs"] = shrunk(found["inputs"], self._samples)
         dtype = torch.promote_types(self.module.get_parameter("weight").dtype, torch.float32)
         return {key: value.to(dtype) for key, value in found.items()}
 
@@ -68,10 +73,11 @@ class Observer(ABC):
 
     @abstractmethod
     def _add(self, rows: Tensor, gradients: Tensor) -> None:
-        """(groups, n, D) patches and (groups, n, S) gradients."""
+        """(groups, n, D) patches and (groups, n, S) gradients; counts the samples of ``inputs`` that they make."""
 
     @abstractmethod
-    def _moments(self, images: int) -> dict[str, Tensor]: ...
+    def _moments(self, images: int) -> dict[str, Tensor]:
+        """(groups, D, D) ``inputs``, and others."""
 
 
 class Covariances(Observer):
@@ -92,6 +98,7 @@ class Covariances(Observer):
         return 16
 
     def _add(self, rows: Tensor, gradients: Tensor) -> None:
+        self._samples += rows.shape[1]
         add_gram(self._moment, rows)
 
     def _moments(self, images: int) -> dict[str, Tensor]:

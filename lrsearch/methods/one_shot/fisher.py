@@ -50,6 +50,7 @@ class Fisher(Observer):
         else:
             factor = gradients.mT @ rows
             moment = factor @ factor.mT
+        self._samples += factor.shape[1]
         self._outputs += moment.cpu()
         add_gram(self._inputs, factor)
 

@@ -120,7 +120,9 @@ class Spectral:
 
 
 def spectra(model: nn.Module, scheme: int, sliced: bool) -> dict[str, Tensor]:
-    """The singular values of every layer's slices in one folding; of its whole weight at least in folding 0.
+    """The singular values of every layer's slices in one folding.
+
+    In folding 0 also of the whole weight, where some folding makes the layer smaller: its errors are relative to that.
 
     Args:
         model: the dense network.
@@ -135,11 +137,14 @@ def spectra(model: nn.Module, scheme: int, sliced: bool) -> dict[str, Tensor]:
     """
     values = {}
     for name, shape in find_layers(model)[0].items():
-        useful = useful_subspaces(shape, scheme) if foldings(shape, [scheme]) else []
-        subspaces = sorted({*([] if scheme else [1]), *(useful if sliced else useful[:1])})
+        useful = {each: useful_subspaces(shape, each) for each in foldings(shape, range(4))}
+        own = useful.get(scheme, [])
+        subspaces = set(own if sliced else own[:1])
+        if scheme == 0 and any(useful.values()):
+            subspaces.add(1)
         if subspaces:
             weight = finite_weight(model, name)
-            for k, spectrum in singular_values(weight, shape.groups, scheme, subspaces).items():
+            for k, spectrum in singular_values(weight, shape.groups, scheme, sorted(subspaces)).items():
                 values[f"{name}/{scheme}/{k}"] = spectrum.cpu()
     return values
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 from lrsearch.errors import LrsearchError
 from lrsearch.factorize import find_layers
 from lrsearch.methods.one_shot.activations import POSITIONS, Covariances, observe, patches_of
+from lrsearch.methods.one_shot.shrinkage import shrunk
 from tests.methods.zoo import images, zoo
 
 CPU = torch.device("cpu")
@@ -44,6 +45,13 @@ def test_patches_times_the_weight_are_the_layers_outputs(kind: str) -> None:
     torch.testing.assert_close(multiplied, expected)
 
 
+@pytest.fixture
+def as_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moments as they are summed, not shrunk."""
+    monkeypatch.setattr("lrsearch.methods.one_shot.activations.shrunk", lambda moments, _: moments)
+
+
+@pytest.mark.usefixtures("as_seen")
 def test_covariances_are_those_of_unfolded_inputs() -> None:
     """Where no position is left out: the strided layers put out 6 x 6 and the linear ones single rows."""
     model, found = watched()
@@ -61,6 +69,7 @@ def test_covariances_are_those_of_unfolded_inputs() -> None:
     torch.testing.assert_close(found["hidden/inputs"][0], inputs["hidden"].mT.cov(correction=0))
 
 
+@pytest.mark.usefixtures("as_seen")
 def test_the_mean_counts_only_where_nothing_behind_the_layer_makes_up_for_it() -> None:
     """The stem is followed by batch norm, the strided point by a ReLU, and neither has a bias."""
     model, found = watched()
@@ -76,6 +85,15 @@ def test_the_mean_counts_only_where_nothing_behind_the_layer_makes_up_for_it() -
         positions = outputs[0].mT.flatten(2).shape[-1]
         exact = float(outputs[0].detach().square().sum() / (8 * positions))
         assert energy == pytest.approx(exact, rel=1e-6 if positions <= POSITIONS else 0.2), name
+
+
+def test_inputs_are_shrunk_by_the_number_of_their_positions() -> None:
+    model, found = watched()
+    given: list[Tensor] = []
+    model.hidden.register_forward_hook(lambda _, inputs, output: given.append(inputs[0].detach()))
+    model(images(8))
+    covariance = given[0].double().mT.cov(correction=0)
+    torch.testing.assert_close(found["hidden/inputs"], shrunk(covariance[None], 8))
 
 
 def test_the_network_is_left_as_it_was() -> None:
