@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lrsearch.training.dlrt.layers import LowRankLayer
+from lrsearch.training.dlrt.layers import LowRankLayer
 
 
 class Move(NamedTuple):
@@ -93,6 +92,13 @@ class Tape:
         self._unanswered = 0
         self._calls: list[_Call] = []
 
+    def product(
+        self, layer: LowRankLayer, x: Tensor, left: Tensor, core: Tensor, right: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """U S V^T x + b; its backward pass answers with the gradient of the weight in place of that of S."""
+        product: Tensor = _TapedProduct.apply(x, core, bias, left, right, (layer, self))
+        return product
+
     def called(self) -> None:
         """The layer is called in the forward pass."""
         self._unanswered += 1
@@ -128,11 +134,3 @@ class _TapedProduct(torch.autograd.Function):
         db = layer.bias_gradient(dy) if ctx.needs_input_grad[2] else None
         tape.answered(layer, _Call(x, z, dy, u))
         return dx, None, db, None, None, None
-
-
-def taped_product(
-    layer: LowRankLayer, tape: Tape, x: Tensor, left: Tensor, core: Tensor, right: Tensor, bias: Tensor | None
-) -> Tensor:
-    """U S V^T x + b; its backward pass gives ``tape`` the gradient of the weight in place of that of S."""
-    product: Tensor = _TapedProduct.apply(x, core, bias, left, right, (layer, tape))
-    return product

@@ -8,7 +8,7 @@ unfolded inputs of one group; it is never unfolded, but computed as a k x k conv
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,15 @@ from torch.nn import functional
 
 from lrsearch.factorize.layers import Layer
 from lrsearch.factorize.svd import fold
-from lrsearch.training.dlrt.gradients import Tape, taped_product
+
+
+class Recorder(Protocol):
+    """What takes over the multiplication to see the gradients that its backward pass meets."""
+
+    def product(
+        self, layer: LowRankLayer, x: Tensor, left: Tensor, core: Tensor, right: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        """U S V^T x + b of a prepared input, before ``finish``."""
 
 
 class LowRankLayer(nn.Module, ABC):
@@ -30,7 +38,7 @@ class LowRankLayer(nn.Module, ABC):
         S: (G, r, r).
         V: (G, m, r), likewise.
         bias: (G n,) or None.
-        tape: what records the gradients of the factors in the next backward pass; None where only S learns.
+        tape: what sees the gradients of the factors in the next backward pass; None where only S learns.
     """
 
     U: Tensor
@@ -43,7 +51,7 @@ class LowRankLayer(nn.Module, ABC):
         self.register_buffer("V", _by_columns(right))
         self.S = nn.Parameter(core)
         self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach().clone())
-        self.tape: Tape | None = None
+        self.tape: Recorder | None = None
 
     @property
     def rank(self) -> int:
@@ -81,7 +89,7 @@ class LowRankLayer(nn.Module, ABC):
         left, core, right = (factor.to(x.dtype) for factor in (self.U, self.S, self.V))
         bias = None if self.bias is None else self.bias.to(x.dtype)
         if self.tape is not None and torch.is_grad_enabled():
-            return self.finish(taped_product(self, self.tape, x, left, core, right, bias), x)
+            return self.finish(self.tape.product(self, x, left, core, right, bias), x)
         return self.finish(self.expand(self.expand(self.project(x, right), core), left, bias), x)
 
     def prepare(self, x: Tensor) -> Tensor:
