@@ -25,7 +25,7 @@ the epochs; then when ours reached plain's end:
 
 Of accuracy and parameters alone (``--objectives accuracy cr_p``) no mixture of methods is much better than alds_output,
 and a sweep over all has to find that out first. Digits: ours .950, plain .932, random .959, only alds_output .965;
-.54x. ResNet-20, 135 epochs: ours .701, plain .611, random .603, only alds_output .702 of the .705 that all trials there
+.62x. ResNet-20, 135 epochs: ours .699, plain .611, random .603, only alds_output .702 of the .705 that all trials there
 are reach, which are all of that method; .47x.
 """
 
