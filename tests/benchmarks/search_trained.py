@@ -14,14 +14,16 @@ Trials are those of ``trained_trials.py``, kept in FOLDER. The hypervolume is th
 dense network, of accuracy from its bound on (1 at the dense network's): by default the objectives of a sweep that asks
 for small, fast and accurate networks, accuracy, FLOPs removed and speed-up.
 
-Measured with five seeds, 225 epochs each (nine retrain a network), on networks where no method is the best in
-everything, as ft is on a digits network four times as wide. Medians after a quarter, half, three quarters and all of
-the epochs; then when ours reached plain's end:
+Measured with 225 epochs each (nine retrain a network), on networks where no method is the best in everything, as ft is
+on a digits network four times as wide. Medians after a quarter, half, three quarters and all of the epochs; then when
+ours reached plain's end:
 
-- digits: ours .868 1.066 1.105 1.121, plain .800 .915 1.035 1.044, random .800 .886 .961 .984; in the end only ft
-  1.088, alds_output .624, alds .559, pca .528, tucker .473, svd_energy .442; .36x (.32 .32 .36 .49, one never).
-- ResNet-20: ours .558 .898 .934 .957, plain .438 .678 .825 .848, random .438 .812 .812 .890; only alds_output .869,
-  tucker .558, alds .504, ft .447; .41x (.33 .33 .41 .49 .50).
+- digits, twenty seeds: ours .970 1.081 1.105 1.123, plain .598 .902 1.009 1.088, random .598 .879 .964 1.017; .53x (of
+  the first five .25 .28 .60 .72, one never; with trials of an earlier alds_output .32 .32 .36 .49, one never). In the
+  end, five seeds, only ft 1.088, alds_output .615, alds .559, pca .528, tucker .473, svd_energy .442.
+- ResNet-20, five seeds: ours .558 .898 .934 .957, plain .438 .678 .825 .848, random .438 .812 .812 .890; .41x (.33 .33
+  .41 .49 .50; twenty seeds with the methods in other orders .44x); only alds_output .869, tucker .558, alds .504, ft
+  .447.
 
 Of accuracy and parameters alone (``--objectives accuracy cr_p``) no mixture of methods is much better than alds_output,
 and a sweep over all has to find that out first. Digits: ours .950, plain .932, random .959, only alds_output .965;
