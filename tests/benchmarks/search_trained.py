@@ -19,8 +19,8 @@ on a digits network four times as wide. Medians after a quarter, half, three qua
 ours reached plain's end:
 
 - digits, twenty seeds: ours .970 1.081 1.105 1.123, plain .598 .902 1.009 1.088, random .598 .879 .964 1.017; .53x (of
-  the first five .25 .28 .60 .72, one never; with trials of an earlier alds_output .32 .32 .36 .49, one never). In the
-  end, five seeds, only ft 1.088, alds_output .615, alds .559, pca .528, tucker .473, svd_energy .442.
+  the first five .25 .28 .60 .72, one never; with the earlier trials .32 .32 .36 .49, one never). In the end, five
+  seeds, only ft 1.088, alds_output .615, alds .559, pca .528, tucker .473, svd_energy .442.
 - ResNet-20, five seeds: ours .558 .898 .934 .957, plain .438 .678 .825 .848, random .438 .812 .812 .890; .41x (.33 .33
   .41 .49 .50; twenty seeds with the methods in other orders .44x); only alds_output .869, tucker .558, alds .504, ft
   .447.
@@ -28,7 +28,8 @@ ours reached plain's end:
 Of accuracy and parameters alone (``--objectives accuracy cr_p``) no mixture of methods is much better than alds_output,
 and a sweep over all has to find that out first. Digits: ours .950, plain .932, random .959, only alds_output .965;
 .62x. ResNet-20, 135 epochs: ours .699, plain .611, random .603, only alds_output .702 of the .705 that all trials there
-are reach, which are all of that method; .47x.
+are reach, which are all of that method; .47x. All but the twenty seeds of digits and what single methods end at there
+were searched among trials of an earlier alds_output.
 """
 
 import argparse

@@ -5,10 +5,9 @@ Usage: python -m tests.benchmarks.trained_trials FOLDER [--network digits|resnet
 
 Trials are those of this package (``run_trial``, but for the speed of their training). Budgets are rounded to a quarter
 of an octave and all trials train with one seed, so that searches share trials, which are kept in FOLDER, speeds
-included: seeds are the searches'.
-Whatever is missing is trained when a search asks for it; this command trains all there are, side by side. ``resnet20``
-is the network that was trained on CIFAR-10 as JPEG files, to be made at least four times smaller; it has seen all
-training images, so that validation is on 2,000 of the test images.
+included: seeds are the searches'. Whatever is missing is trained when a search asks for it; this command trains all
+there are, side by side. ``resnet20`` is the network that was trained on CIFAR-10 as JPEG files, to be made at least
+four times smaller; it has seen all training images, so that validation is on 2,000 of the test images.
 """
 
 import argparse
