@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 TOKEN = "a-token-that-only-these-tests-know"
@@ -59,7 +60,8 @@ class Node:
     def kill(self):
         """Lose the machine: every process of it at once."""
         for worker in Path(f"/proc/{self.raylet()}/task/{self.raylet()}/children").read_text().split():
-            os.kill(int(worker), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended by itself meanwhile
+                os.kill(int(worker), signal.SIGKILL)
         self.stop()
 
     def stop(self):
