@@ -70,11 +70,15 @@ def gain_of(metric: str, value: float, dense: DenseRecord) -> float:
 
 def least_gain(objective: str, constraints: Mapping[str, float], dense: DenseRecord) -> float:
     """The gain of an objective that the constraints leave room for: 0, or what its bound asks for."""
-    bounds = dict(constraints)
-    if "accuracy_drop" in bounds or "accuracy" in bounds:  # the one says the other
-        lowest = max(dense.accuracy - bounds.get("accuracy_drop", math.inf), bounds.get("accuracy", -math.inf))
+    bounds, lowest = dict(constraints), lowest_accuracy(constraints, dense)
+    if lowest > -math.inf:  # a bound of accuracy is one of its drop too
         bounds |= {"accuracy": lowest, "accuracy_drop": dense.accuracy - lowest}
     return max(0.0, gain_of(objective, bounds[objective], dense)) if objective in bounds else 0.0
+
+
+def lowest_accuracy(constraints: Mapping[str, float], dense: DenseRecord) -> float:
+    """The accuracy that the constraints ask for, in percent; minus infinity where they ask for none."""
+    return max(dense.accuracy - constraints.get("accuracy_drop", math.inf), constraints.get("accuracy", -math.inf))
 
 
 def is_feasible(record: TrialRecord, constraints: Mapping[str, float]) -> bool:

@@ -14,10 +14,10 @@ Sampler = Literal["tpe", "nsga2", "nsga3", "gp", "random", "grid"]
 class RungsConfig(BaseModel):
     """Epochs of the retraining at which trials are compared: ``first``, ``first * factor``, ``first * factor**2``...
 
-    Of the trials that reached a rung, one goes on if it is not dominated, or if fewer than one in ``factor`` have a
-    better non-domination rank; but not if it is as inaccurate as one of its method that ended outside the
-    constraints and more so than all that kept them. A rung within a factor of the last epoch would save too little and
-    is left out.
+    Of the trials that reached a rung, one goes on if it is not dominated, if fewer than one in ``factor`` have a better
+    non-domination rank, or if no trial that trained to its end dominates what it may become; but not if its accuracy is
+    not expected to come up to its bound. What trials may become is learnt from those that trained to their end. A rung
+    within a factor of the last epoch would save too little and is left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)

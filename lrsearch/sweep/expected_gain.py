@@ -28,16 +28,16 @@ _RIDGE = (1e-3, 2e-3)
 _DOUBT = 0.25
 """Standard deviation of what a stopped training would still have gained, as a part of the accuracies between the bound
 and the best."""
-_APART = 0.02
+_APART = 0.04
 """How near a trial another hardly tells anything new, as a part of the ranges."""
 
 
 class ExpectedGain:
     """What trials of every method are expected to add to the front of those that were tried.
 
-    Objectives that training changes are modelled as what they exceed a line through those of all methods over the
-    logarithm of size by, so that a method that was tried once can be judged at other sizes. Of a stopped training its
-    last accuracy is taken, with doubt. Running trials count as what is expected of them.
+    Objectives are modelled as what they exceed a line through those of all methods over the logarithm of size by, so
+    that a method that was tried once can be judged at other sizes. Of a stopped training its last accuracy is taken,
+    with doubt. Running trials count as what is expected of them.
     """
 
     def __init__(
@@ -112,13 +112,13 @@ class ExpectedGain:
         return self._scaled(each) - _design(np.array(each.sizes)) @ self._line
 
     def _line_over_size(self) -> Values:
-        """Level and slope, (2, m); both 0 for what training does not change, and where little is known."""
+        """Level and slope of each objective, (2, m); both 0 where little is known."""
         if len(self._sizes) < _FEWEST_FOR_LINE:
             return np.zeros((2, len(self._least)))
         gains = np.concatenate([self._scaled(each) for each in self._tried.values()])
         design = _design(self._sizes)
         line: Values = np.linalg.solve(design.T @ design + np.diag(_RIDGE), design.T @ gains)
-        return np.where(self._trained, line, 0.0)
+        return line
 
     def _chance_to_end(self, method: str, points: Values) -> Values:
         """The chance that a process through the fates of the method's trials, 1 and 0, is above a half."""

@@ -10,12 +10,12 @@ from typing import Any
 
 from lrsearch.errors import LrsearchError
 from lrsearch.files import read_json, write_json
-from lrsearch.front import Front, is_feasible
+from lrsearch.front import Front, lowest_accuracy
 from lrsearch.object_storage import discard, fetch
 from lrsearch.observer import SweepObserver
 from lrsearch.outcome import failed_result, pruned_result, read_result, write_result
 from lrsearch.pipeline import CHECKPOINT
-from lrsearch.record import CONFIRMED, IMPORTANCE, TRAINED, DenseRecord, Report, TrialRecord
+from lrsearch.record import CONFIRMED, IMPORTANCE, DenseRecord, Report, TrialRecord
 from lrsearch.space import MEASURE, Space
 from lrsearch.sweep.rungs import Rungs, Verdict
 from lrsearch.sweep.store import SweepStore
@@ -61,7 +61,7 @@ class SweepSession:
         self._study, self._dense, self._dense_folder, self._observers = study, dense, dense_folder, observers
         # The last of several rounds is measured when the others' training is over: rungs would come too late.
         rungs = space.search.rungs if space.retraining().rounds == 1 else None
-        self._rungs = Rungs(rungs, space.objectives)
+        self._rungs = Rungs(rungs, space.objectives, lowest_accuracy(space.constraints, dense))
         study.compare_with(dense)
         self._running: dict[int, _Running] = {}
         self._orphans = deque(self._recover())
@@ -118,7 +118,7 @@ class SweepSession:
             observer.trial_reported(number, report)
 
     def stops(self, number: int, report: Report) -> bool:
-        """Whether a trial ends with this report, because at a rung too many others are better."""
+        """Whether a trial ends with this report, because at a rung others are too far ahead."""
         running = self._running[number]
         if report.stage == "measure":
             running.measured = report.metrics
@@ -201,11 +201,11 @@ class SweepSession:
         """Finish what ended while no driver was looking; return what has to be continued."""
         unfinished = {asked.number: _Running(asked) for asked in self._study.unfinished()}
         for record in self._study.rung_records():
-            self._rungs.judge(record.number, record.method, record.epochs, record.rung, record.metrics)
+            self._rungs.judge(record.number, record.epochs, record.rung, record.metrics)
             if record.number in unfinished:
                 unfinished[record.number].verdicts[record.rung] = record.verdict
         for finished in self._study.finished():
-            self._remember_fate(finished)
+            self._learn_from(finished)
         orphans = []
         for number, running in unfinished.items():
             running.epochs = self._history(number)
@@ -248,8 +248,8 @@ class SweepSession:
         asked = running.asked
         known = self._metrics_at(rung, running)
         metrics = {name: known[name] for name in (*self.space.objectives, "accuracy")}
-        verdict = running.verdicts[rung] = self._rungs.judge(asked.number, asked.method, asked.epochs, rung, metrics)
-        self._study.remember_rung(RungRecord(asked.number, asked.method, asked.epochs, rung, metrics, verdict))
+        verdict = running.verdicts[rung] = self._rungs.judge(asked.number, asked.epochs, rung, metrics)
+        self._study.remember_rung(RungRecord(asked.number, asked.epochs, rung, metrics, verdict))
         return verdict
 
     def _metrics_at(self, rung: int, running: _Running) -> dict[str, float]:
@@ -266,14 +266,14 @@ class SweepSession:
         if result is None:
             raise LrsearchError(f"trial {number} has no result in {self.store.trial(number)}")
         record = self._study.tell(number, result)
-        self._remember_fate(record)
+        self._learn_from(record)
         return record
 
-    def _remember_fate(self, record: TrialRecord) -> None:
+    def _learn_from(self, record: TrialRecord) -> None:
         """Let rungs learn from a trial that trained to its end."""
         if record.state == "complete":
-            bounds = {name: bound for name, bound in self.space.constraints.items() if name in TRAINED}
-            self._rungs.ended(record.number, is_feasible(record, bounds))
+            metrics = {name: getattr(record, name) for name in (*self.space.objectives, "accuracy")}
+            self._rungs.ended(record.number, metrics)
 
     def _announce(self, record: TrialRecord) -> None:
         folder = self.store.trial(record.number)

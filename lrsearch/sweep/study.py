@@ -59,7 +59,6 @@ class RungRecord:
     """What is remembered of a trial that reached a rung."""
 
     number: int
-    method: str
     epochs: int
     rung: int
     metrics: dict[str, float]
@@ -141,7 +140,6 @@ class SweepStudy:
         return [
             RungRecord(
                 frozen.number,
-                frozen.user_attrs["method"],
                 content["epochs"],
                 int(name.removeprefix(_RUNG)),
                 content["metrics"],

@@ -18,18 +18,12 @@ Measured with 225 epochs each (nine retrain a network), on networks where no met
 on a digits network four times as wide. Medians after a quarter, half, three quarters and all of the epochs; then when
 ours reached plain's end:
 
-- digits, twenty seeds: ours .970 1.081 1.105 1.123, plain .598 .902 1.009 1.088, random .598 .879 .964 1.017; .53x (of
-  the first five .25 .28 .60 .72, one never; with the earlier trials .32 .32 .36 .49, one never). In the end, five
-  seeds, only ft 1.088, alds_output .615, alds .559, pca .528, tucker .473, svd_energy .442.
-- ResNet-20, five seeds: ours .558 .898 .934 .957, plain .438 .678 .825 .848, random .438 .812 .812 .890; .41x (.33 .33
-  .41 .49 .50; twenty seeds with the methods in other orders .44x); only alds_output .869, tucker .558, alds .504, ft
-  .447.
-
-Of accuracy and parameters alone (``--objectives accuracy cr_p``) no mixture of methods is much better than alds_output,
-and a sweep over all has to find that out first. Digits: ours .950, plain .932, random .959, only alds_output .965;
-.62x. ResNet-20, 135 epochs: ours .699, plain .611, random .603, only alds_output .702 of the .705 that all trials there
-are reach, which are all of that method; .47x. All but the twenty seeds of digits and what single methods end at there
-were searched among trials of an earlier alds_output.
+- digits, five seeds: ours .912 1.099 1.131 1.146, plain .772 .914 1.023 1.076, random .772 .892 .951 .989; .36x (.28
+  .28 .36 .58, one never); only ft 1.141, alds_output .577, alds .569, tucker .546, pca .534, svd_energy .485. Twenty
+  seeds: ours .948 1.090 1.117 1.128, plain .598 .902 1.009 1.088, random .598 .879 .964 1.017; .54x. Only ft ends at
+  1.141 there too: one method has few points to try, and it is ft that the front is of, but for its accurate end.
+- ResNet-20, five seeds: ours .752 .957 .975 .988, plain .623 .818 .884 .884, random .623 .836 .836 .910; .46x (.28 .36
+  .46 .46 .49); only alds_output .921, tucker .733, alds .504, ft .470.
 """
 
 import argparse

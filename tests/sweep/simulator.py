@@ -39,8 +39,8 @@ def grid_space(epochs=9, factor=3, **changes):
     """Points known beforehand, so that a sweep that was killed tries the same ones; tucker is dominated by alds."""
     sizes = [0.2, 0.7, 0.35, 0.15, 0.5, 0.8, 0.3, 0.6, 0.4, 0.1]
     methods = {
-        "tucker": {"alpha": {"choice": [round(1 / size, 3) for size in sizes]}, "beta": {"choice": [1.0, 2.0]}},
         "alds": {"budget": {"params": {"choice": sizes}}},
+        "tucker": {"alpha": {"choice": [round(1 / size, 3) for size in sizes]}, "beta": {"choice": [1.0, 2.0]}},
     }
     rungs = {"first": 1, "factor": factor}
     return make_space(trials=99, sampler="grid", epochs=epochs, rungs=rungs, methods=methods, **changes)

@@ -95,7 +95,7 @@ def test_a_method_tried_once_is_judged_at_other_sizes_by_the_line():
 
     assert slope == pytest.approx(0.2, abs=0.03)  # of half a unit, for each doubling
     assert judged._above_line(once)[0, 0] == pytest.approx(level[0] - judged._line[0, 0] + 4 * slope)
-    assert judged._line[:, 1].tolist() == [0, 0]
+    assert judged._line[1, 1] < 0  # larger networks gain less of the other objective
 
 
 def test_accuracies_far_below_use_are_all_alike():

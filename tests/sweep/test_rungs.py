@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lrsearch.outcome import pruned_result, read_result, write_result
 from lrsearch.record import Report
 from lrsearch.search_config import RungsConfig
+from lrsearch.sweep.outlook import Outlook
 from lrsearch.sweep.rungs import Rungs
 from lrsearch.sweep.study import read_records
 from tests.sweep.simulator import grid_space, make_space, measured, open_session, run, work
@@ -21,57 +22,69 @@ def dominated(metrics, others):
     return any(o["accuracy"] >= metrics["accuracy"] and o["flops"] <= metrics["flops"] and o != metrics for o in others)
 
 
-@given(
-    st.lists(
-        st.fixed_dictionaries({"accuracy": st.integers(0, 6), "flops": st.integers(0, 6)}), min_size=1, max_size=30
-    ),
-    st.integers(2, 4),
-)
-def test_nobody_undominated_stops_and_the_best_share_goes_on(trials, factor):
-    rungs = Rungs(RungsConfig(first=1, factor=factor), OBJECTIVES)
-    for count, metrics in enumerate(trials):
-        verdict = rungs.judge(count, "alds", 9, 1, metrics)
+POINT = st.fixed_dictionaries({"accuracy": st.integers(0, 6), "flops": st.integers(0, 6)})
 
-        assert verdict.reached == count + 1
-        if not dominated(metrics, trials[:count]):
-            assert verdict.goes_on and verdict.better == 0
-        assert verdict.goes_on == (verdict.better < verdict.reached / factor)
-        assert verdict.better >= sum(not dominated(o, trials[: count + 1]) for o in trials[:count]) * bool(
-            dominated(metrics, trials[:count])
-        )
+
+@given(st.lists(st.tuples(POINT, st.integers(0, 3)), min_size=1, max_size=40), st.integers(2, 4))
+def test_only_who_is_dominated_now_and_in_hope_stops(trials, factor):
+    rungs, outlook, stood, ended = Rungs(RungsConfig(first=1, factor=factor), OBJECTIVES), Outlook(), [], []
+    for number, (metrics, gain) in enumerate(trials):
+        verdict = rungs.judge(number, 9, 1, metrics)
+
+        stood.append(metrics)
+        ranks = ranks_of(stood)
+        assert verdict.reached == number + 1
+        assert verdict.better == sum(rank < ranks[-1] for rank in ranks)
+        stand = [metrics["accuracy"], metrics["flops"]]
+        hoped = metrics | {"accuracy": metrics["accuracy"] + outlook.hoped(stand)}
+        enough_are_worse = verdict.better < verdict.reached / factor
+        assert verdict.goes_on == (enough_are_worse or not dominated(hoped, ended))
+        assert verdict.goes_on or ranks[-1] > 0
+        if verdict.goes_on:
+            ended.append(metrics | {"accuracy": metrics["accuracy"] + gain})
+            rungs.ended(number, ended[-1])
+            outlook.learn(number, stand, gain)
+
+
+def ranks_of(points):
+    """Non-domination ranks by peeling one front after another off."""
+    ranks, left = [0] * len(points), set(range(len(points)))
+    while left:
+        for rest in {i for i in left if dominated(points[i], [points[j] for j in left])}:
+            ranks[rest] += 1
+        left = {i for i in left if dominated(points[i], [points[j] for j in left])}
+    return ranks
+
+
+def with_trained(gains, **rungs):
+    """Rungs that trials from 60 % on have left for their end, the first the best in everything."""
+    rungs = Rungs(RungsConfig(first=1), OBJECTIVES, **rungs)
+    for number, gain in enumerate(gains):
+        metrics = {"accuracy": 60.0 - number, "flops": 10.0 + number}
+        rungs.judge(number, 9, 1, metrics)
+        rungs.ended(number, metrics | {"accuracy": metrics["accuracy"] + gain})
+    return rungs
+
+
+def test_dominated_trial_goes_on_where_rungs_tell_little_of_the_end():
+    behind = {"accuracy": 56.0, "flops": 13.5}
+    assert not with_trained([20.0] * 6).judge(6, 9, 1, behind).goes_on
+    assert with_trained([20.0, 5.0, 39.0, 2.0, 35.0, 6.0]).judge(6, 9, 1, behind).goes_on
 
 
 def test_trials_of_different_length_are_not_compared():
-    rungs = Rungs(RungsConfig(first=1), OBJECTIVES)
-    for number, accuracy in enumerate((90, 91, 92)):
-        rungs.judge(number, "alds", 9, 1, {"accuracy": accuracy, "flops": 10})
-
-    assert not rungs.judge(3, "alds", 9, 1, {"accuracy": 80, "flops": 20}).goes_on
-    assert rungs.judge(4, "alds", 27, 1, {"accuracy": 80, "flops": 20}).goes_on
+    rungs, behind = with_trained([1.0] * 6), {"accuracy": 50.0, "flops": 20.0}
+    assert not rungs.judge(6, 9, 1, behind).goes_on
+    assert rungs.judge(7, 27, 1, behind).goes_on
 
 
-@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30))
-def test_stops_who_stands_where_only_infeasible_trials_came_from(trials):
-    rungs, ended = Rungs(RungsConfig(first=1), OBJECTIVES), []
-    for number, (accuracy, feasible) in enumerate(trials):
-        verdict = rungs.judge(number, "alds", 9, 1, {"accuracy": accuracy, "flops": -number})  # nobody is dominated
-
-        as_accurate_failed = any(a >= accuracy and not made_it for a, made_it in ended)
-        as_inaccurate_made_it = any(a <= accuracy and made_it for a, made_it in ended)
-        assert verdict.goes_on == (not as_accurate_failed or as_inaccurate_made_it)
-        assert verdict.hopeless != verdict.goes_on
-        if verdict.goes_on:
-            rungs.ended(number, feasible)
-            ended.append((accuracy, feasible))
-
-
-def test_what_became_of_one_methods_trials_says_nothing_of_another():
-    rungs = Rungs(RungsConfig(first=1), OBJECTIVES)
-    rungs.judge(0, "ft", 9, 1, {"accuracy": 60, "flops": 10})
-    rungs.ended(0, feasible=False)
-
-    assert rungs.judge(1, "ft", 9, 1, {"accuracy": 55, "flops": 5}).hopeless
-    assert rungs.judge(2, "tucker", 9, 1, {"accuracy": 54, "flops": 4}).goes_on
+def test_trial_that_cannot_hope_for_its_bound_stops_whatever_its_rank():
+    cheapest = {"accuracy": 40.0, "flops": 1.0}
+    assert with_trained([20.0] * 6).judge(6, 9, 1, cheapest).goes_on
+    verdict = with_trained([20.0] * 6, lowest_accuracy=70.0).judge(6, 9, 1, cheapest)
+    assert (verdict.goes_on, verdict.better, verdict.hopeless) == (False, 0, True)
+    assert with_trained([20.0] * 6, lowest_accuracy=59.0).judge(6, 9, 1, cheapest).goes_on
+    assert with_trained([20.0] * 4, lowest_accuracy=70.0).judge(6, 9, 1, cheapest).goes_on  # four tell nothing
 
 
 @pytest.mark.parametrize(
@@ -111,19 +124,19 @@ def test_front_is_the_one_of_a_sweep_that_stops_nobody(tmp_path):
 @given(data=st.data())
 def test_killed_drivers_decide_as_one_that_lived(tmp_path_factory, data):
     space = grid_space(epochs=3, constraints={"accuracy_drop": 13.0})
-    run(lived := open_session(space, tmp_path_factory.mktemp("lived")), trials=9)
+    run(lived := open_session(space, tmp_path_factory.mktemp("lived")), trials=14)
     folder = tmp_path_factory.mktemp("killed")
-    for steps in data.draw(st.lists(st.integers(0, 15), max_size=4), label="steps before each death"):
+    for steps in data.draw(st.lists(st.integers(0, 25), max_size=4), label="steps before each death"):
         session, left = open_session(space, folder), steps
-        while left > 0 and len(session.records) < 9 and (spec := session.next_trial()):
+        while left > 0 and len(session.records) < 14 and (spec := session.next_trial()):
             for _ in work(session, spec):
                 left -= 1
                 if left <= 0:
                     break
     session = open_session(space, folder)
-    run(session, trials=9 - len(session.records))
+    run(session, trials=14 - len(session.records))
 
-    assert len(fates(lived)) == 9
+    assert [fate[2] for fate in fates(lived)] == 9 * ["complete"] + 5 * ["pruned"]
     assert fates(session) == fates(lived)
 
 
