@@ -1,4 +1,4 @@
-"""What a training still gains from a rung on: a line through the trials that trained to their end."""
+"""How accurate a training may end, by where it stands at a rung: learnt from trials that trained to their end."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ _SMALLEST_SPREAD = 1e-9
 
 
 class Outlook:
-    """Accuracy gained after a rung as a linear function of where trials stood there, with the error it makes.
+    """The accuracy that a training may end with, told by where it stands at a rung.
 
-    Ridge regression on standardized coordinates; its error is that of predicting each trial from the others
-    (Allen 1974, PRESS), so that it is large where standing at the rung tells little of the end.
+    What is still gained is a linear function of where trials stood, with the error that it makes: ridge regression on
+    standardized coordinates, and the error of predicting each trial from the others (Allen 1974, PRESS), which is large
+    where standing at the rung tells little of the end. Where trials stand are d numbers, accuracy the first.
     """
 
     def __init__(self) -> None:
         """Start without a trial."""
         self._seen: dict[int, tuple[Sequence[float], float]] = {}
 
-    def learn(self, number: int, stand: Sequence[float], gained: float) -> None:
-        """Take in a trial that trained to its end: where it stood, d numbers, and the accuracy gained since."""
-        self._seen[number] = stand, gained
+    def learn(self, number: int, stand: Sequence[float], accuracy: float) -> None:
+        """Take in a trial that trained to its end: where it stood at the rung, and its accuracy in the end."""
+        self._seen[number] = stand, accuracy
 
     def hoped(self, stand: Sequence[float]) -> float:
-        """The gain from there on that is expected, and a standard error more; infinite while too little is known."""
+        """The accuracy that is expected in the end, and a standard error more; infinite while too little is known."""
         if len(self._seen) < _FEWEST:
             return math.inf
-        latest = sorted(self._seen)[-_LATEST:]  # whatever the order in which they ended
-        seen = [self._seen[number] for number in latest]
-        stands, gains = np.array([stand for stand, _ in seen]), np.array([gained for _, gained in seen])
+        stands, ends = self._latest()
+        gains = ends - stands[:, 0]
         centre, spread = stands.mean(0), np.maximum(stands.std(0), _SMALLEST_SPREAD)
         design, (here,) = _design((stands - centre) / spread), _design((np.array([stand]) - centre) / spread)
         penalty = np.diag([0.0, *[_RIDGE * len(gains)] * len(stand)])
@@ -47,7 +47,25 @@ class Outlook:
         weights = inverse @ design.T @ gains
         leverages = np.einsum("ij,jk,ik->i", design, inverse, design)
         missed = (gains - design @ weights) / (1 - leverages)
-        return float(here @ weights + math.sqrt(np.square(missed).mean() * (1 + here @ inverse @ here)))
+        return float(stand[0] + here @ weights + math.sqrt(np.square(missed).mean() * (1 + here @ inverse @ here)))
+
+    def may_reach(self, bound: float, stand: Sequence[float]) -> bool:
+        """Whether a training may end with an accuracy of at least ``bound``.
+
+        A line through few trials is not enough to say no, for accuracies that collapse are far from any: one that stood
+        as accurate must also have fallen short, and none that stood as inaccurate have reached it.
+        """
+        if self.hoped(stand) >= bound:
+            return True
+        stands, ends = self._latest()
+        failed = (stands[:, 0] >= stand[0]) & (ends < bound)
+        made_it = (stands[:, 0] <= stand[0]) & (ends >= bound)
+        return bool(not failed.any() or made_it.any())
+
+    def _latest(self) -> tuple[_Values, _Values]:
+        """Where trials stood, (n, d), and how accurate they were in the end, (n,)."""
+        latest = [self._seen[number] for number in sorted(self._seen)[-_LATEST:]]  # in whatever order they ended
+        return np.array([stand for stand, _ in latest]), np.array([accuracy for _, accuracy in latest])
 
 
 def _design(stands: _Values) -> _Values:

@@ -51,7 +51,7 @@ class Rungs:
     Only accuracy has a fidelity, so a trial is compared with those that trained as long and will train as long. It
     goes on if its non-domination rank is 0, or if fewer than one in ``factor`` have a better rank. Where accuracies at
     a rung say little of those in the end, that is not enough to stop: it also goes on unless a trial that trained to
-    its end dominates what it may hope to become. Trials that cannot hope to be feasible come after all that can (as in
+    its end dominates what it may hope to become. Trials that may not hope to be feasible come after all that may (as in
     Deb et al. 2002), whatever their rank.
 
     A verdict depends on nothing but the trials that reached the rung before and how those ended: remembered in the
@@ -88,21 +88,23 @@ class Rungs:
         ranks = self._ranks.setdefault(place, Ranks(len(self._objectives)))
         rank = ranks.add(self._point(metrics))
         better, reached = ranks.above(rank), len(ranks)
-        hoped = self._outlooks.setdefault(place, Outlook()).hoped(self._stand(metrics))
-        if metrics["accuracy"] + hoped < self._lowest_accuracy:
+        outlook, stand = self._outlooks.setdefault(place, Outlook()), self._stand(metrics)
+        if not outlook.may_reach(self._lowest_accuracy, stand):
             return Verdict(False, better, reached, hopeless=True)
-        return Verdict(better * self._config.factor < reached or not self._beaten(metrics, hoped), better, reached)
+        goes_on = better * self._config.factor < reached or not self._beaten(metrics, outlook.hoped(stand))
+        return Verdict(goes_on, better, reached)
 
     def ended(self, number: int, metrics: Mapping[str, float]) -> None:
         """Learn from a trial that trained to its end, with its objectives and its accuracy there."""
         for place, then in self._reached.pop(number, {}).items():
-            self._outlooks[place].learn(number, self._stand(then), metrics["accuracy"] - then["accuracy"])
+            self._outlooks[place].learn(number, self._stand(then), metrics["accuracy"])
         point = np.array([self._point(metrics)])
         if not dominates(self._trained, point)[0]:
             self._trained = np.concatenate([self._trained[~dominates(point, self._trained)], point])
 
-    def _beaten(self, metrics: Mapping[str, float], gain: float) -> bool:
-        """Whether a trial that trained to its end dominates one that gains so much accuracy."""
+    def _beaten(self, metrics: Mapping[str, float], accuracy: float) -> bool:
+        """Whether a trial that trained to its end dominates one that ends with this accuracy."""
+        gain = accuracy - metrics["accuracy"]
         gains = {name: _SIGNS[way] * gain for name, way in self._objectives.items() if name in TRAINED}
         hoped = {name: metrics[name] + gains.get(name, 0.0) for name in self._objectives}
         return bool(dominates(self._trained, np.array([self._point(hoped)]))[0])
@@ -112,5 +114,5 @@ class Rungs:
         return [_SIGNS[way] * metrics[name] for name, way in self._objectives.items()]
 
     def _stand(self, metrics: Mapping[str, float]) -> list[float]:
-        """What the gain of a training is told by: its accuracy so far, and what training does not change."""
+        """What the end of a training is told by: its accuracy so far, and what training does not change."""
         return [metrics["accuracy"], *(metrics[name] for name in self._objectives if name not in TRAINED)]

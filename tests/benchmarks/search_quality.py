@@ -4,8 +4,8 @@ Run: python -m tests.benchmarks.search_quality [SEEDS]
 
 All spend the same total of retraining epochs. "Plain" is what a user writes with Ray Tune and OptunaSearch: every
 trial trains to its end, the sampler is Optuna's default, constraints are not known to it. The last table searches
-each method alone with the same total. Medians of five seeds: ours .679, plain .659, random .628; only alds .676, pca
-.613, l_rank .606, svd .589, tucker .583; plain's end after .47x of the epochs (ten seeds: .47x, .30 to .64).
+each method alone with the same total. Medians of five seeds: ours .682, plain .659, random .628; only alds .676, pca
+.613, l_rank .606, svd .589, tucker .583; plain's end after .47x of the epochs (ten seeds: .48x, .30 to .76).
 """
 
 import math

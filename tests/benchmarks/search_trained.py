@@ -18,15 +18,15 @@ Measured with 225 epochs each (nine retrain a network), on networks where no met
 on a digits network four times as wide. Medians after a quarter, half, three quarters and all of the epochs; then when
 ours reached plain's end:
 
-- digits, five seeds: ours .912 1.099 1.131 1.146, plain .772 .914 1.023 1.076, random .772 .892 .951 .989; .36x (.28
-  .28 .36 .58, one never); only ft 1.141, alds_output .577, alds .569, tucker .546, pca .534, svd_energy .485. Twenty
-  seeds: ours .948 1.090 1.117 1.128, plain .598 .902 1.009 1.088, random .598 .879 .964 1.017; .54x. Only ft ends at
-  1.141 there too: one method has few points to try, and it is ft that the front is of, but for its accurate end.
+- digits, five seeds: ours .912 1.099 1.131 1.150, plain .772 .914 1.023 1.076, random .772 .892 .951 .989; .36x (.28
+  .28 .36 .53 .69); only ft 1.141, alds_output .615, alds .569, tucker .546, pca .534, svd_energy .485. Twenty seeds:
+  ours .948 1.090 1.121 1.141, plain .598 .902 1.009 1.088, random .598 .879 .964 1.017; .52x; only ft 1.141 again,
+  which by then has tried nearly all that it can here.
 - ResNet-20, five seeds: ours .752 .957 .975 .988, plain .623 .818 .884 .884, random .623 .836 .836 .910; .46x (.28 .36
-  .46 .46 .49); only alds_output .921, tucker .733, alds .504, ft .470.
+  .46 .46 .49); only alds_output .925, tucker .733, alds .504, ft .470.
 
 Of accuracy and parameters alone (``--objectives accuracy cr_p``) one method is best nearly everywhere, and a sweep over
-all has to find that out first. Digits: ours .938, plain .918, random .941, only alds .945; .62x. ResNet-20, 135 epochs:
+all has to find that out first. Digits: ours .943, plain .918, random .941, only alds .945; .62x. ResNet-20, 135 epochs:
 ours .694, plain .637, random .634, only alds_output .696; .47x.
 """
 
