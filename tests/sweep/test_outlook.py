@@ -1,4 +1,4 @@
-"""What trainings still gain: the line and its error against scikit-learn's, trial by trial left out."""
+"""How trainings may end: the line against scikit-learn's, and its error against leaving trials out one by one."""
 
 import math
 
@@ -52,6 +52,13 @@ def test_too_few_trials_tell_nothing_and_alike_ones_tell_what_they_gained():
     stands, gains = [(60.0, 7.0)] * 5, [12.0] * 5
     assert learnt(stands[:4], gains[:4]).hoped([60.0, 7.0]) == math.inf
     assert learnt(stands, gains).hoped([60.0, 7.0]) == pytest.approx(72.0)
+
+
+def test_long_sweeps_are_told_by_their_latest_trials():
+    draw = np.random.default_rng(0)
+    stands, gains = draw.standard_normal((230, 2)), draw.standard_normal(230)
+    gains[:30] += 50
+    assert learnt(stands, gains).hoped([0.0, 0.0]) == pytest.approx(learnt(stands[30:], gains[30:]).hoped([0.0, 0.0]))
 
 
 @given(st.permutations(range(6)))

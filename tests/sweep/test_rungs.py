@@ -1,5 +1,6 @@
 """Early stopping on the simulator: nobody stops who is not dominated, and killed drivers change no decision."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -50,10 +51,27 @@ def ranks_of(points):
     """Non-domination ranks by peeling one front after another off."""
     ranks, left = [0] * len(points), set(range(len(points)))
     while left:
-        for rest in {i for i in left if dominated(points[i], [points[j] for j in left])}:
-            ranks[rest] += 1
         left = {i for i in left if dominated(points[i], [points[j] for j in left])}
+        for behind in left:
+            ranks[behind] += 1
     return ranks
+
+
+@given(st.lists(st.tuples(POINT, st.integers(0, 3)), min_size=6, max_size=20))
+def test_lost_accuracy_is_judged_as_accuracy_is(trials):
+    rungs = {
+        way: Rungs(RungsConfig(first=1), {name: way, "flops": "min"})
+        for name, way in (("accuracy", "max"), ("accuracy_drop", "min"))
+    }
+    for number, (metrics, gain) in enumerate(trials):
+        there = metrics | {"accuracy_drop": 9 - metrics["accuracy"]}
+        gain += math.sin(number)  # so that no hope is just another's end, but for rounding
+        verdicts = [each.judge(number, 9, 1, there) for each in rungs.values()]
+        assert verdicts[0] == verdicts[1]
+        for each in rungs.values():
+            each.ended(
+                number, there | {"accuracy": there["accuracy"] + gain, "accuracy_drop": there["accuracy_drop"] - gain}
+            )
 
 
 def with_trained(gains, **rungs):
